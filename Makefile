@@ -1,0 +1,41 @@
+# `make demo` and `make test` work on a fresh clone: each sets up .venv first, once.
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+# The first interpreter that runs and is new enough; `make PYTHON=/path/to/python …` overrides it.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test check demo clean
+
+help:  ## Show these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "PYTHON=…  the interpreter, 3.11 or newer (found: $(or $(PYTHON),none))"
+	@echo "ARGS=…    passed on to pytest or diet demo, e.g. make test ARGS='tests/data -x'"
+	@echo "pip's own variables apply to the set-up, e.g. PIP_EXTRA_INDEX_URL for CPU-only torch wheels"
+
+setup: $(STAMP)  ## Create .venv and install the project and its pinned dependencies
+
+# The stamp is written last, so an interrupted installation is done again.
+$(STAMP): pyproject.toml constraints.txt
+	$(if $(PYTHON),,$(error no Python 3.11 or newer found; install one or pass PYTHON=/path/to/python))
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+test: $(STAMP)  ## Run the tests
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(STAMP)  ## Lint, check the formatting and the types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+demo: $(STAMP)  ## Distil the sample log, search on it, and write a report
+	$(VENV)/bin/diet demo $(ARGS)
+
+clean:  ## Remove .venv, caches and builds
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,268 @@
+"""The command line, `diet`. Each command is a thin shell around one function of the packages."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from diet_ray.errors import ConfigError, DataError, DietError
+
+app = typer.Typer(
+    name="diet",
+    help="Distil a click log into 1-2 % of its rows, and search architectures on that.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Run = Annotated[Path, typer.Argument(help="Folder of a run, as `diet distill --out` made it.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster to join; without it RAY_ADDRESS, or a local one is started."),
+]
+Seeds = Annotated[int, typer.Option(help="Independent trainings of every candidate.", min=1)]
+Candidates = Annotated[
+    Path | None,
+    typer.Option(
+        "--candidates",
+        help="YAML file with `candidates:` (list, grid or random); default: the whole catalogue.",
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Training processes; default: one for each CPU.", min=1)
+]
+EvaluationRows = Annotated[
+    int, typer.Option(help="Rows of the test tail that every run is judged on.", min=4)
+]
+
+
+@app.command()
+def distill(
+    config: Annotated[Path, typer.Option(help="YAML file: source, schema, budget and settings.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default: runs/<configuration's name>.")
+    ] = None,
+    address: Address = None,
+) -> None:
+    """Distil a whole log. A run that was killed goes on where it stood when called again."""
+    from diet_ray.cluster import connect
+    from diet_ray.distillation import run
+    from diet_ray.distillation.config import load_distill_config
+
+    settings = load_distill_config(config)
+    connect(address)
+    target = out or Path("runs") / config.parent.resolve().name
+    _print_distilled(run.distill(settings, target), target)
+
+
+@app.command()
+def update(
+    path: Run,
+    log: Annotated[
+        list[str] | None, typer.Option(help="New files, in time order; may be given repeatedly.")
+    ] = None,
+    sort: Annotated[bool, typer.Option(help="Sort the new rows by time first.")] = False,
+    address: Address = None,
+) -> None:
+    """Add a new day to a run without reading history again.
+
+    Without --log, finishes an update that was killed.
+    """
+    from dataclasses import replace
+
+    from diet_ray.cluster import connect
+    from diet_ray.distillation import run
+
+    source = None
+    if log:
+        known = run.load_run_config(run.RunFolder(path)).source
+        source = replace(known, paths=tuple(log), sort=sort, synthetic=None)
+    connect(address)
+    _print_distilled(run.update(path, source), path)
+
+
+@app.command()
+def search(
+    path: Run,
+    candidates: Candidates = None,
+    seeds: Seeds = 2,
+    scheduler: Annotated[
+        str, typer.Option(help="`all` trains every candidate to its end, `asha` stops the weak.")
+    ] = "all",
+    out: Annotated[Path | None, typer.Option(help="Results; default: RUN/search.")] = None,
+    evaluation_rows: EvaluationRows = 20_000,
+    workers: Workers = None,
+    address: Address = None,
+) -> None:
+    """Search architectures on a distilled dataset: trains every candidate on it and ranks them."""
+    from diet_ray.cluster import connect
+    from diet_ray.config import from_mapping
+    from diet_ray.search import comparison
+    from diet_ray.search.trials import SearchConfig
+    from diet_ray.search.workers import WorkersConfig
+
+    chosen = _candidates(candidates)
+    config = from_mapping(
+        SearchConfig, {"seeds": list(range(seeds)), "scheduler": scheduler}, "--scheduler"
+    )
+    connect(address)
+    comparison.search_run(
+        path,
+        chosen,
+        config,
+        WorkersConfig(num_workers=workers),
+        out or path / "search",
+        evaluation_rows,
+        Console(),
+    )
+
+
+@app.command()
+def consistency(
+    path: Run,
+    candidates: Candidates = None,
+    seeds: Seeds = 2,
+    out: Annotated[Path | None, typer.Option(help="Results; default: RUN/consistency.")] = None,
+    evaluation_rows: EvaluationRows = 20_000,
+    workers: Workers = None,
+    baselines: Annotated[
+        bool, typer.Option(help="Also run what a distilled dataset must beat.")
+    ] = True,
+    address: Address = None,
+) -> None:
+    """Check the distilled ranking against full-data training; writes consistency.json, a report."""
+    from diet_ray.cluster import connect
+    from diet_ray.search import comparison
+    from diet_ray.search.baselines import BASELINES
+    from diet_ray.search.consistency import ConsistencyConfig
+    from diet_ray.search.workers import WorkersConfig
+
+    chosen = _candidates(candidates)
+    config = ConsistencyConfig(
+        seeds=tuple(range(seeds)),
+        evaluation_rows=evaluation_rows,
+        workers=WorkersConfig(num_workers=workers),
+        baselines=BASELINES if baselines else (),
+    )
+    connect(address)
+    comparison.compare_run(path, chosen, config, out or path / "consistency", Console())
+
+
+@app.command()
+def report(
+    path: Annotated[Path, typer.Argument(help="A consistency.json.")],
+    out: Annotated[Path | None, typer.Option(help="HTML file; default: beside it.")] = None,
+) -> None:
+    """Print a consistency.json as tables, and write its HTML report again."""
+    from diet_ray.report.page import write_report
+    from diet_ray.report.tables import print_summary
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path}: can't be read as JSON: {e}") from None
+    console = Console()
+    print_summary(content, console)
+    page = write_report(content, out or path.with_name("report.html"))
+    console.print(f"Report: {page}", soft_wrap=True)
+
+
+@app.command()
+def show(
+    path: Annotated[Path, typer.Argument(help="A distilled dataset, or the run it belongs to.")],
+    rows: Annotated[int, typer.Option(help="Slots to print, the heaviest first.", min=0)] = 10,
+) -> None:
+    """Say what a distilled dataset holds."""
+    from diet_ray.memory.dataset import DistilledDataset
+
+    folder = path / "distilled" if (path / "distilled").is_dir() else path
+    dataset = DistilledDataset.load(folder)
+    frame = dataset.to_pandas(decode=True)
+    console = Console()
+    console.print(
+        f"{dataset.num_slots:,} slots for {dataset.manifest.num_rows_seen:,} rows "
+        f"({dataset.row_fraction:.2%} of the rows, {dataset.byte_fraction:.2%} of the bytes), "
+        f"{len(dataset.manifest.stages)} stages"
+    )
+    console.print(f"Recipe: {asdict(dataset.recipe)}")
+    if rows:
+        console.print(frame.nlargest(rows, "_weight").to_string(index=False))
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder for the Parquet files, one a day.")],
+    rows: Annotated[int, typer.Option(help="Rows in all.", min=1)] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="Same seed, same log.", min=0)] = 0,
+) -> None:
+    """Write a synthetic click log with drift, new items, taste, crosses and noise."""
+    from diet_ray.data.sources.synthetic import SyntheticConfig, write_synthetic
+
+    write_synthetic(SyntheticConfig(num_rows=rows, seed=seed), out)
+    Console().print(f"{rows:,} rows in {out}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run; an earlier demo is replaced.")] = (
+        Path("runs/demo")
+    ),
+) -> None:
+    """Distil the shipped KuaiRand sample, search on it, compare with full training, report."""
+    import shutil
+
+    from diet_ray.distillation.run import RunFolder
+
+    example = Path(__file__).parent.parent / "examples" / "kuairand"
+    if not example.is_dir():
+        raise ConfigError(f"{example}: no such folder: run the demo from a clone of the project")
+    if RunFolder(out).config.exists():
+        shutil.rmtree(out)
+    distill(example / "distill.yaml", out)
+    consistency(out, example / "candidates.yaml", evaluation_rows=4_000)
+
+
+def _candidates(path: Path | None) -> Any:
+    from diet_ray.config import load_yaml
+    from diet_ray.models.catalogue import default_candidates
+    from diet_ray.search.space import candidates_from
+
+    if path is None:
+        return default_candidates()
+    content = load_yaml(path)
+    if set(content) != {"candidates"}:
+        raise ConfigError(f"{path}: expected the key `candidates` alone, found {sorted(content)}")
+    return candidates_from(content["candidates"], str(path))
+
+
+def _print_distilled(dataset: Any, path: Path) -> None:
+    Console().print(
+        f"{dataset.num_slots:,} slots ({dataset.row_fraction:.2%} of the rows, "
+        f"{dataset.byte_fraction:.2%} of the bytes) in {path / 'distilled'}",
+        soft_wrap=True,
+    )
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """SIGTERM, as `ray job stop` sends it: unwinds, so that what is open is closed."""
+    raise SystemExit(128 + number)
+
+
+def main(command: str | None = None) -> None:
+    """Runs the command line; an error that a person can mend is one line and exit code 2."""
+    signal.signal(signal.SIGTERM, _stop)
+    arguments = sys.argv[1:] if command is None else [command, *sys.argv[1:]]
+    try:
+        app(arguments, prog_name="diet")
+    except DietError as e:
+        print(f"diet: {' '.join(str(e).split())}", file=sys.stderr)
+        raise SystemExit(e.exit_code) from None

@@ -1,0 +1,47 @@
+"""Connecting to Ray, and refusing early, with a reason, what the cluster can't run."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import ray
+
+from diet_ray.errors import ClusterError
+
+
+def connect(address: str | None = None, *, num_cpus: int | None = None) -> None:
+    """Joins the running cluster (`address`, or RAY_ADDRESS), or starts a local one.
+
+    Does nothing when already connected. Raises `ClusterError` if the address doesn't answer.
+    """
+    if ray.is_initialized():
+        return
+    # Ray would otherwise say so on every start; the pools here state their own resources.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    target = address or os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(
+            address=target,
+            num_cpus=None if target else num_cpus,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as e:
+        raise ClusterError(f"can't connect to Ray at {target}: {e}") from None
+
+
+def require_cpus(num_cpus: float, purpose: str) -> None:
+    """Raises `ClusterError` if the cluster has fewer CPUs than `purpose` must hold at once."""
+    available = ray.cluster_resources().get("CPU", 0.0)
+    if num_cpus > available:
+        raise ClusterError(
+            f"{purpose} needs {num_cpus:g} CPUs but the cluster has {available:g}: "
+            "ask for fewer workers or CPUs a worker, or add nodes"
+        )
+
+
+def num_gpus() -> float:
+    """GPUs in the cluster."""
+    return float(ray.cluster_resources().get("GPU", 0.0))

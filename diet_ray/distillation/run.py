@@ -1,0 +1,237 @@
+"""A run on disk and on a cluster: where its parts lie, and how they are put together.
+
+    RUN/distill.json    the configuration
+    RUN/log/            the encoded log, by stage
+    RUN/memory/         the evolving memory: write-ahead log and committed stages
+    RUN/distilled/      the distilled dataset, published after the last stage
+
+Every step can be killed and called again: what is finished is found and not done twice.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from diet_ray.config import from_mapping, to_mapping
+from diet_ray.data.batch import Batch
+from diet_ray.data.log import PreparedLog, Stage
+from diet_ray.data.prepare import append, prepare
+from diet_ray.data.schema import Schema
+from diet_ray.data.sources.config import SourceConfig
+from diet_ray.distillation.config import DistillConfig
+from diet_ray.distillation.pipeline import (
+    Distiller,
+    Watcher,
+    remaining_stages,
+    resume,
+    slot_budgets,
+)
+from diet_ray.distillation.proxy import Proxy
+from diet_ray.distillation.stream import StageRecord, StreamState
+from diet_ray.errors import DataError, DietError, OutputError
+from diet_ray.influence.pool import ScoringPool
+from diet_ray.memory.actor import MemoryClient
+from diet_ray.memory.dataset import DistilledDataset
+from diet_ray.memory.manifest import Description
+from diet_ray.memory.publish import publish
+from diet_ray.memory.snapshot import Snapshots
+from diet_ray.progress import Progress
+from diet_ray.search.consistency import train_bytes
+from diet_ray.storage import Folder
+from diet_ray.training.recipe import matched_recipe
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "distill.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log"
+
+    @property
+    def memory(self) -> Path:
+        return self.path / "memory"
+
+    @property
+    def distilled(self) -> Path:
+        return self.path / "distilled"
+
+
+def distill(config: DistillConfig, path: Path, console: Console | None = None) -> DistilledDataset:
+    """Distils a whole log into the run folder `path`, or goes on with one that was killed.
+
+    Raises `OutputError` if the folder holds something else, or a run that is finished.
+    """
+    run = RunFolder(path)
+    is_new = _claim(run, config)
+    try:
+        if not (run.log / "log.json").exists():
+            _prepare(run, config, console)
+        return _distil_remaining(run, config, console)
+    except DietError:
+        # What is wrong with the log or the configuration shows before the first commit.
+        if is_new and not Snapshots(Folder.at(run.memory) / "stages").stages():
+            shutil.rmtree(run.path)
+        raise
+
+
+def update(
+    path: Path, source: SourceConfig | None = None, console: Console | None = None
+) -> DistilledDataset:
+    """Adds a new day's rows to a run, as one more stage or several; history isn't read again.
+
+    Without a source, finishes an update that was killed. Raises `DataError` if the rows are older
+    than the run's.
+    """
+    run = RunFolder(path)
+    config = load_run_config(run)
+    log = PreparedLog.open(str(run.log))
+    if source is not None:
+        with Progress(None, "prepare", console=console) as progress:
+            append(log, source, progress.advance)
+    return _distil_remaining(run, config, console)
+
+
+def load_run_config(run: RunFolder) -> DistillConfig:
+    """The configuration of a run. Raises `DataError` if there is none."""
+    try:
+        content = json.loads(run.config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{run.config}: no such file: {run.path} is no run of diet") from None
+    except (OSError, ValueError) as e:
+        raise DataError(f"{run.config}: can't be read: {e}") from None
+    return from_mapping(DistillConfig, content, str(run.config))
+
+
+def load_proxy(run: RunFolder) -> Callable[[Batch], Tensor]:
+    """The proxy after the last stage, as a function from rows to logits (B,)."""
+    config = load_run_config(run)
+    log = PreparedLog.open(str(run.log))
+    snapshots = Snapshots(Folder.at(run.memory) / "stages")
+    committed = snapshots.latest()
+    if committed is None:
+        raise DataError(f"{run.memory}: no stage is committed yet: run `diet distill` first")
+    proxy = Proxy(config.proxy, log.features_at(committed.stage), config.seed)
+    return StreamState.from_blobs(proxy, snapshots.state(committed)).proxy.predict
+
+
+def _claim(run: RunFolder, config: DistillConfig) -> bool:
+    """Makes the folder this run's, True, or checks that it is, False."""
+    wanted = to_mapping(config)
+    if not run.path.exists() or not any(run.path.iterdir()):
+        Folder.at(run.path).write(run.config.name, json.dumps(wanted, indent=1).encode())
+        return True
+    if not run.config.exists():
+        raise OutputError(f"{run.path}: exists and is no run of diet: choose another --out")
+    different = _first_difference(to_mapping(load_run_config(run)), wanted)
+    if different is not None:
+        raise OutputError(
+            f"{run.path}: holds a run with another `{different}`: choose another --out"
+        )
+    if (run.distilled / "manifest.json").exists():
+        raise OutputError(
+            f"{run.path}: is distilled already: choose another --out, or add rows by `diet update`"
+        )
+    return False
+
+
+def _first_difference(a: Any, b: Any, where: str = "") -> str | None:
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted({*a, *b}):
+            found = _first_difference(a.get(key), b.get(key), f"{where}.{key}" if where else key)
+            if found is not None:
+                return found
+        return None
+    return None if a == b else where
+
+
+def _prepare(run: RunFolder, config: DistillConfig, console: Console | None) -> None:
+    schema = Schema.load(config.schema)
+    with Progress(None, "prepare", console=console) as progress:
+        prepare(config.source, schema, config.stages, run.log, progress.advance)
+
+
+def _distil_remaining(
+    run: RunFolder, config: DistillConfig, console: Console | None
+) -> DistilledDataset:
+    # Bits depend on the number of threads.
+    torch.set_num_threads(1)
+    log = PreparedLog.open(str(run.log))
+    budgets = slot_budgets(log, config)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    memory = MemoryClient(run.memory, log.schema)
+    try:
+        position = memory.begin()
+        state = resume(log, config, memory, device)
+        stages = remaining_stages(log, state)
+        if stages:
+            scorer = ScoringPool(log, stages, config.proxy, config.influence, budgets, config.seed)
+            with scorer, _progress(stages, state, console) as progress:
+                watcher = _watcher(log, progress)
+                Distiller(log, config, state, scorer, memory, position, watcher).run(stages)
+        slots = memory.slots()
+    finally:
+        memory.close()
+    publish(
+        run.distilled,
+        slots,
+        _description(config, log, state, slots.num_rows),
+        vocabulary=run.log / "vocabulary",
+    )
+    return DistilledDataset.load(run.distilled)
+
+
+def _progress(stages: Sequence[Stage], state: StreamState, console: Console | None) -> Progress:
+    total_rows = state.rows_seen + sum(s.num_rows for s in stages)
+    return Progress(total_rows, "distil", completed_rows=state.rows_seen, console=console)
+
+
+def _watcher(log: PreparedLog, progress: Progress) -> Watcher:
+    num_stages = len(log.train_stages)
+    place = {s.index: i for i, s in enumerate(log.train_stages, 1)}
+
+    def on_step(stage: int, step: str) -> None:
+        if step == "published":
+            progress.start_stage(place[stage], num_stages)
+
+    def on_stage(record: StageRecord) -> None:
+        progress.end_stage(slots=record.slots, log_loss=record.progressive_log_loss)
+
+    return Watcher(on_rows=progress.advance, on_step=on_step, on_stage=on_stage)
+
+
+def _description(
+    config: DistillConfig, log: PreparedLog, state: StreamState, num_slots: int
+) -> Description:
+    recipe = matched_recipe(
+        num_rows_full=state.rows_seen,
+        num_slots=num_slots,
+        full_batch_size=config.proxy.batch_size,
+        batch_size=config.distilled_batch_size,
+    )
+    return Description(
+        schema=log.schema,
+        features=log.features,
+        recipe=recipe,
+        proxy=to_mapping(config.proxy),
+        budget=to_mapping(config.budget),
+        source_fingerprint=log.fingerprint,
+        num_rows_seen=state.rows_seen,
+        source_bytes=train_bytes(log),
+        stages=tuple(asdict(r) for r in state.records),
+        details={"distill_seconds": state.seconds, "seed": config.seed},
+    )

@@ -1,0 +1,140 @@
+"""One stage of distillation, as mathematics: no Ray, no files.
+
+Given the stage's scores and the proxy before and after it, works out which slots join the memory,
+which change and which go. The three updates are applied one by one, each computed from the memory
+that the one before left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from diet_ray.data.batch import FeatureSpec
+from diet_ray.data.encoding import to_batch
+from diet_ray.distillation.config import DistillConfig
+from diet_ray.distillation.refinement import SlotContent, refine
+from diet_ray.distillation.retention import RowSample
+from diet_ray.influence.shard_scores import StageScores, similarity
+from diet_ray.memory.addressing import address
+from diet_ray.memory.slots import boundary_slots, with_columns
+from diet_ray.models.base import Recommender
+from diet_ray.models.catalogue import build
+from diet_ray.training.loop import predict
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinedSlots:
+    changed: pa.Table
+    """Whole rows of the addressed slots, as they are now."""
+    loss_before: float | None
+    loss_after: float | None
+    accepted: bool
+    gradient_norm: float
+
+
+def propose_slots(
+    scores: StageScores,
+    honest_logits: np.ndarray,
+    first_row: int,
+    after: Recommender,
+    features: FeatureSpec,
+    *,
+    stage: int,
+    next_slot: int,
+) -> pa.Table:
+    """Boundary memory: the stage's winners as slots.
+
+    Their soft label is the logit of the proxy `after` the stage; their residual is the observed
+    label minus the probability predicted before training on the row. honest_logits (rows of the
+    stage,) begins at row `first_row`.
+    """
+    winners = scores.winners
+    offsets = winners["_row"].to_numpy() - first_row
+    honest = torch.sigmoid(torch.from_numpy(honest_logits[offsets]))
+    label = torch.from_numpy(winners["_label"].to_numpy(zero_copy_only=False).copy())
+    return boundary_slots(
+        winners,
+        soft_label=predict(after, to_batch(winners, features)).numpy(),
+        residual=(label - honest).numpy(),
+        birth_stage=stage,
+        next_slot=next_slot,
+    )
+
+
+def addressed_slots(
+    slots: pa.Table,
+    scores: StageScores,
+    before: Recommender,
+    features: FeatureSpec,
+    config: DistillConfig,
+) -> np.ndarray:
+    """Indices (K,), ascending, of the slots that the stage may change.
+
+    Gradients of slots and of the stage are both taken under the proxy `before` the stage.
+    """
+    batch = to_batch(slots, features)
+    target = torch.sigmoid(_column(slots, "_soft_label")) + _column(slots, "_residual")
+    similarities = similarity(before, batch, target, scores.aggregate)
+    return address(similarities.numpy(), slots["_slot"].to_numpy(), config.addressing)
+
+
+def refine_slots(
+    slots: pa.Table,
+    addressed: np.ndarray,
+    stage_rows: RowSample,
+    retained: RowSample | None,
+    starts: Sequence[Recommender],
+    features: FeatureSpec,
+    config: DistillConfig,
+    *,
+    stage: int,
+    residual_share: float,
+    gradient_norm: float,
+) -> RefinedSlots:
+    """Relabels the addressed slots by the newest start, then refines them.
+
+    starts: proxies of different ages, the newest last; a fresh model is added, seeded by stage.
+    """
+    table = slots.take(pa.array(addressed))
+    batch = to_batch(table, features)
+    residual = _column(table, "_residual")
+    content = SlotContent(
+        soft_label=predict(starts[-1], batch),
+        weight=_column(table, "_weight"),
+        numeric=batch.numeric,
+    )
+    fresh = build(config.proxy, features, config.seed + 1 + stage)
+    result = refine(
+        batch,
+        content,
+        residual_share * residual,
+        [*starts, fresh],
+        stage_rows.batch,
+        None if retained is None else retained.batch,
+        config.refinement,
+        gradient_norm=gradient_norm,
+        generator=torch.Generator().manual_seed(config.seed * 1_000_003 + stage),
+    )
+    columns: dict[str, np.ndarray] = {
+        "_soft_label": result.content.soft_label.numpy(),
+        "_weight": result.content.weight.double().numpy(),
+    }
+    for i, name in enumerate(features.numeric):
+        columns[name] = result.content.numeric[:, i].numpy()
+    return RefinedSlots(
+        changed=with_columns(table, columns),
+        loss_before=result.loss_before,
+        loss_after=result.loss_after,
+        accepted=result.accepted,
+        gradient_norm=result.gradient_norm,
+    )
+
+
+def _column(table: pa.Table, name: str) -> Tensor:
+    return torch.from_numpy(table[name].to_numpy().copy())

@@ -1,0 +1,31 @@
+"""The one exception family: whatever a user can cause and mend is a `DietError`.
+
+The message names the file, row, field or key and says what to do; the command line prints it as
+one line and exits with `exit_code`.
+"""
+
+
+class DietError(Exception):
+    """Base of every error that a person can mend."""
+
+    exit_code = 2
+
+
+class ConfigError(DietError):
+    """A key or value of a configuration or schema file is wrong."""
+
+
+class DataError(DietError):
+    """A log, or a file derived from it, can't be used as it is."""
+
+
+class DistilledSetError(DietError):
+    """A distilled dataset or its evolving memory can't be read, written or resumed."""
+
+
+class ClusterError(DietError):
+    """The Ray cluster can't run what was asked."""
+
+
+class OutputError(DietError):
+    """An output folder exists already, or can't be written."""

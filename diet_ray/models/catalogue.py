@@ -1,0 +1,152 @@
+"""Candidates: which architecture at which hyper-parameters, and how a model is built from one."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from diet_ray.data.batch import FeatureSpec
+from diet_ray.errors import ConfigError
+from diet_ray.models.autoint import AutoInt
+from diet_ray.models.base import Recommender
+from diet_ray.models.dcn import DCN
+from diet_ray.models.dcnv2 import DCNv2
+from diet_ray.models.deepfm import DeepFM
+from diet_ray.models.din import DIN
+from diet_ray.models.dnn import DNN
+from diet_ray.models.finalmlp import FinalMLP
+from diet_ray.models.fm import FM
+from diet_ray.models.lr import LR
+from diet_ray.models.nfm import NFM
+from diet_ray.models.pnn import PNN
+from diet_ray.models.wide_deep import WideDeep
+from diet_ray.training.config import OptimizerConfig
+
+ARCHITECTURES: dict[str, type[Recommender]] = {
+    "lr": LR,
+    "fm": FM,
+    "dnn": DNN,
+    "wide_deep": WideDeep,
+    "deepfm": DeepFM,
+    "nfm": NFM,
+    "dcn": DCN,
+    "dcnv2": DCNv2,
+    "pnn": PNN,
+    "autoint": AutoInt,
+    "finalmlp": FinalMLP,
+    "din": DIN,
+}
+
+_PROBE = FeatureSpec(categorical=("probe",), num_ids=(3,), numeric=(), sequence=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One architecture with its hyper-parameters; those that its class doesn't take are ignored.
+
+    Raises `ConfigError` naming the candidate for an unknown architecture or a value that no model
+    can be built with.
+    """
+
+    name: str
+    architecture: str
+    """A key of `ARCHITECTURES`, or `module:Class` for a `Recommender` of your own."""
+    embedding_size: int = 16
+    hidden_sizes: tuple[int, ...] = (128, 64)
+    dropout: float = 0.0
+    num_cross_layers: int = 2
+    """Layers of explicit interactions: cross layers, or self-attention in AutoInt."""
+    num_heads: int = 2
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    batch_size: int = 512
+
+    def __post_init__(self) -> None:
+        sizes = (self.embedding_size, self.num_cross_layers, self.num_heads, self.batch_size)
+        if min(sizes) < 1 or not self.hidden_sizes or min(self.hidden_sizes) < 1:
+            raise ConfigError(
+                f"candidate `{self.name}`: embedding_size, hidden_sizes, num_cross_layers, "
+                "num_heads and batch_size must be at least 1"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"candidate `{self.name}`: dropout must lie in [0, 1)")
+        try:
+            _ = self.optimizer
+        except ValueError as e:
+            raise ConfigError(f"candidate `{self.name}`: {e}") from None
+        build(self, _PROBE, seed=0)
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        return OptimizerConfig(learning_rate=self.learning_rate, weight_decay=self.weight_decay)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The hyper-parameters that the architecture's constructor takes, beside the features."""
+        known = {f.name for f in fields(self)}
+        taken = list(inspect.signature(recommender_class(self)).parameters)[1:]
+        for name in taken:
+            if name not in known:
+                raise ConfigError(
+                    f"candidate `{self.name}`: {self.architecture} takes `{name}`, which no "
+                    f"candidate has; give it a default by a subclass"
+                )
+        return {name: getattr(self, name) for name in taken}
+
+    @property
+    def identity(self) -> str:
+        """Equal for candidates that are one model, trained alike, under several names."""
+        training = ("learning_rate", "weight_decay", "batch_size")
+        values = self.arguments | {name: getattr(self, name) for name in training}
+        return f"{self.architecture}({', '.join(f'{k}={v}' for k, v in values.items())})"
+
+
+def recommender_class(candidate: Candidate) -> type[Recommender]:
+    """The class that `candidate.architecture` names. Raises `ConfigError` naming the nearest."""
+    architecture, where = candidate.architecture, f"candidate `{candidate.name}`"
+    if architecture in ARCHITECTURES:
+        return ARCHITECTURES[architecture]
+    module, colon, name = architecture.partition(":")
+    if not colon:
+        near = difflib.get_close_matches(architecture.lower(), ARCHITECTURES, n=1, cutoff=0.4)
+        known = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(ARCHITECTURES)}"
+        raise ConfigError(f"{where}: unknown architecture `{architecture}`; {known}")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as e:
+        raise ConfigError(f"{where}: can't import architecture `{architecture}`: {e}") from None
+    if not (isinstance(found, type) and issubclass(found, Recommender)):
+        raise ConfigError(f"{where}: `{architecture}` is no subclass of Recommender")
+    return found
+
+
+def build(candidate: Candidate, features: FeatureSpec, seed: int) -> Recommender:
+    """The candidate's model for a log's features, with first weights that depend on `seed` alone.
+
+    Leaves torch's random state as it was. Raises `ConfigError` naming the candidate.
+    """
+    constructor: Any = recommender_class(candidate)
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        return constructor(features, **candidate.arguments)
+    except ValueError as e:
+        raise ConfigError(f"candidate `{candidate.name}`: {e}") from None
+    finally:
+        generator.set_state(state)
+
+
+def num_parameters(model: Recommender) -> int:
+    """All trainable numbers, the table's padding rows included."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def default_candidates() -> tuple[Candidate, ...]:
+    """Every architecture once, at its default size."""
+    return tuple(Candidate(name=name, architecture=name) for name in ARCHITECTURES)

@@ -1,0 +1,122 @@
+"""Search and consistency for a run folder: from files to files, with tables and a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from diet_ray.config import to_mapping
+from diet_ray.data.log import PreparedLog
+from diet_ray.distillation.run import RunFolder, load_proxy, load_run_config
+from diet_ray.memory.dataset import DistilledDataset
+from diet_ray.models.catalogue import Candidate
+from diet_ray.progress import Progress
+from diet_ray.report.page import write_report
+from diet_ray.report.tables import print_summary
+from diet_ray.search.consistency import (
+    ConsistencyConfig,
+    ConsistencyReport,
+    DistilledSet,
+    compare,
+    require_same_features,
+    write,
+)
+from diet_ray.search.evaluation import evaluation_rows as take_evaluation_rows
+from diet_ray.search.runs import TrainingRows
+from diet_ray.search.trials import DistilledRows, SearchConfig, SearchResult, search
+from diet_ray.search.workers import WorkersConfig
+
+
+def search_run(
+    path: Path,
+    candidates: Sequence[Candidate],
+    config: SearchConfig,
+    workers: WorkersConfig,
+    out: Path,
+    evaluation_rows: int,
+    console: Console,
+) -> SearchResult:
+    """Ranks candidates on a run's distilled dataset; results in `out`, the table on `console`."""
+    run = RunFolder(path)
+    dataset = DistilledDataset.load(run.distilled)
+    log = PreparedLog.open(str(run.log))
+    require_same_features(dataset.features, log.features)
+    rows = DistilledRows(
+        train=_training_rows(dataset),
+        features=log.features,
+        recipe=dataset.recipe,
+        evaluation=take_evaluation_rows(log, evaluation_rows),
+    )
+    with Progress(len(candidates), "search", unit="candidates") as progress:
+        result = search(candidates, rows, config, workers, out, lambda trial: progress.advance(1))
+    console.print(_ranking(result))
+    return result
+
+
+def compare_run(
+    path: Path,
+    candidates: Sequence[Candidate],
+    config: ConsistencyConfig,
+    out: Path,
+    console: Console,
+) -> ConsistencyReport:
+    """Compares both arms for a run; writes consistency.json and report.html into `out`."""
+    run = RunFolder(path)
+    dataset = DistilledDataset.load(run.distilled)
+    log = PreparedLog.open(str(run.log))
+    manifest = json.loads((run.distilled / "manifest.json").read_text(encoding="utf-8"))
+    distilled = DistilledSet(
+        train=_training_rows(dataset),
+        features=dataset.features,
+        recipe=dataset.recipe,
+        num_bytes=dataset.manifest.num_bytes.total,
+        distill_seconds=float(dataset.manifest.details["distill_seconds"]),
+    )
+    with Progress(None, "consistency", unit="runs") as progress:
+        finished: dict[str, int] = {}
+
+        def on_runs(what: str, done: int, total: int) -> None:
+            progress.advance(done - finished.get(what, 0), now=f"{what} {done}/{total}")
+            finished[what] = done
+
+        report = compare(
+            distilled,
+            log,
+            candidates,
+            config,
+            out,
+            dataset=path.name,
+            proxy=load_proxy(run),
+            progress=on_runs,
+        )
+    write(report, out / "consistency.json")
+    settings = {
+        "distill": to_mapping(load_run_config(run)),
+        "consistency": to_mapping(config),
+        "recipe": to_mapping(dataset.recipe),
+    }
+    page = write_report(report, out / "report.html", manifest, settings)
+    print_summary(report, console)
+    console.print(f"Report: {page}", soft_wrap=True)
+    return report
+
+
+def _training_rows(dataset: DistilledDataset) -> TrainingRows:
+    return TrainingRows(dataset.batch(), dataset.targets(), dataset.weights.float())
+
+
+def _ranking(result: SearchResult) -> Table:
+    table = Table(title="Candidates by AUC on the ranking slice")
+    for heading in ("", "candidate", "AUC", "seconds"):
+        table.add_column(heading, justify="left" if heading == "candidate" else "right")
+    for place, trial in enumerate(result.ranking, 1):
+        seconds = sum(r.seconds for r in trial.runs)
+        table.add_row(str(place), trial.candidate.name, f"{trial.mean_auc:.4f}", f"{seconds:.2f}")
+    for trial in result.trials:
+        if trial.error is not None:
+            table.add_row("–", trial.candidate.name, "failed", trial.error)
+    return table

@@ -1,0 +1,95 @@
+"""The held-out rows that every run of either arm is judged on, and the figures taken there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from torch import Tensor
+
+from diet_ray.data.batch import Batch
+from diet_ray.data.log import PreparedLog
+from diet_ray.errors import DataError
+from diet_ray.models.base import Recommender
+from diet_ray.search.sampling import even_positions, take_rows
+from diet_ray.training.loop import predict
+from diet_ray.training.metrics import auc, log_loss
+
+NUM_BLOCKS = 8
+"""Consecutive parts of the ranking slice whose AUC is kept, to say how much it moves with time."""
+
+
+@dataclass(frozen=True)
+class EvaluationRows:
+    """Test rows in time order: the first `num_ranking` rank candidates, the rest give regret."""
+
+    batch: Batch
+    num_ranking: int
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def to(self, device: str) -> EvaluationRows:
+        return EvaluationRows(self.batch.to(device), self.num_ranking)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Figures of one model; `auc` and `logloss` on the ranking slice, `regret_*` on the later one.
+
+    `block_auc` are those of the ranking slice's blocks, None where a block has one class only.
+    """
+
+    auc: float
+    logloss: float
+    regret_auc: float
+    regret_logloss: float
+    block_auc: tuple[float | None, ...]
+
+
+def evaluation_rows(log: PreparedLog, num_rows: int) -> EvaluationRows:
+    """`num_rows` evenly spaced rows of the test stages (all, if they are fewer), split in two.
+
+    Raises `DataError` if there are no test rows or either half lacks one of the classes.
+    """
+    total = log.num_test_rows
+    if total < 2:
+        raise DataError(f"{log.path}: the log has no test rows; set aside a test tail")
+    batch = take_rows(log, log.test_stages, even_positions(total, num_rows))
+    num_ranking = len(batch) // 2
+    for name, label in (
+        ("first", batch.label[:num_ranking]),
+        ("second", batch.label[num_ranking:]),
+    ):
+        num_positive = int(label.sum())
+        if num_positive in (0, len(label)):
+            only = 1 if num_positive else 0
+            raise DataError(
+                f"{log.path}: the {name} half of the test tail has label {only} alone "
+                f"({len(label)} rows), so no AUC exists; lengthen the test part"
+            )
+    return EvaluationRows(batch, num_ranking)
+
+
+def evaluate(model: Recommender, rows: EvaluationRows) -> Evaluation:
+    """Judges a model. Raises `ArithmeticError` if a prediction isn't finite."""
+    logit = predict(model, rows.batch).cpu()
+    if not bool(logit.isfinite().all()):
+        raise ArithmeticError("predictions are not finite: training diverged; lower learning_rate")
+    label = rows.batch.label.cpu()
+    first, second = slice(0, rows.num_ranking), slice(rows.num_ranking, None)
+    edges = np.linspace(0, rows.num_ranking, NUM_BLOCKS + 1).astype(int)
+    blocks = [slice(a, b) for a, b in pairwise(edges)]
+    return Evaluation(
+        auc=float(auc(label[first], logit[first])),
+        logloss=float(log_loss(label[first], logit[first])),
+        regret_auc=float(auc(label[second], logit[second])),
+        regret_logloss=float(log_loss(label[second], logit[second])),
+        block_auc=tuple(_auc_or_none(label[b], logit[b]) for b in blocks),
+    )
+
+
+def _auc_or_none(label: Tensor, logit: Tensor) -> float | None:
+    num_positive = int(label.sum())
+    return float(auc(label, logit)) if 0 < num_positive < len(label) else None

@@ -1,0 +1,25 @@
+"""Run results as JSON: persisted as runs finish, read back when paid runs are reused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from diet_ray.search.evaluation import Evaluation
+from diet_ray.search.runs import RunResult
+
+
+def to_json(result: RunResult) -> dict[str, Any]:
+    """Plain numbers, lists and dicts."""
+    return dataclasses.asdict(result)
+
+
+def from_json(content: Mapping[str, Any]) -> RunResult:
+    """Inverse of `to_json`. Raises KeyError, TypeError or ValueError if it isn't such a result."""
+    evaluation = dict(content["evaluation"])
+    evaluation["block_auc"] = tuple(evaluation["block_auc"])
+    curve = tuple((int(rows), float(loss)) for rows, loss in content["curve"])
+    return RunResult(
+        **{**content, "evaluation": Evaluation(**evaluation), "curve": curve},
+    )

@@ -1,0 +1,270 @@
+"""One run of either arm: a candidate trained, then judged on the evaluation rows. No Ray here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diet_ray.data.batch import Batch, FeatureSpec
+from diet_ray.data.log import PreparedLog
+from diet_ray.models.base import Recommender
+from diet_ray.models.catalogue import Candidate, build
+from diet_ray.search.evaluation import Evaluation, EvaluationRows, evaluate
+from diet_ray.search.sampling import subsample
+from diet_ray.training.loop import (
+    STEPS_PER_POINT,
+    FitResult,
+    click_loss,
+    distilled_batches,
+    fit,
+    train_step,
+)
+from diet_ray.training.metrics import log_loss
+from diet_ray.training.optimizer import ClickOptimizer
+from diet_ray.training.recipe import Recipe, scaled_optimizer
+
+FORWARD_SHARE = 1.0 / 3.0
+"""A forward pass over a row against a training visit: no backward pass, no update."""
+
+
+_THINNING_SEED = 0x7415
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Rows in time order with the target (M,) and weight (M,) to train on instead of the label."""
+
+    batch: Batch
+    target: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def to(self, device: str) -> TrainingRows:
+        return TrainingRows(self.batch.to(device), self.target.to(device), self.weight.to(device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullRunConfig:
+    """How a candidate is trained on the whole log: in time order, at its own batch size."""
+
+    epochs: int = 1
+    batch_size: int | None = None
+    """Replaces every candidate's own batch size."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or (self.batch_size is not None and self.batch_size < 1):
+            raise ValueError("epochs and batch_size must be at least 1")
+
+    def batch_size_of(self, candidate: Candidate) -> int:
+        return self.batch_size or candidate.batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What one run of one candidate with one seed gave and cost."""
+
+    name: str
+    seed: int
+    evaluation: Evaluation
+    train_seconds: float
+    """Of this process, reading the rows included."""
+    evaluation_seconds: float
+    row_visits: float
+    """Rows trained on, every epoch counted; forward passes of a method itself count a third."""
+    num_steps: int
+    curve: tuple[tuple[int, float], ...]
+    """(rows trained on, mean training loss since the point before)"""
+
+    @property
+    def seconds(self) -> float:
+        return self.train_seconds + self.evaluation_seconds
+
+
+def full_run(
+    candidate: Candidate,
+    log: PreparedLog,
+    seed: int,
+    rows: EvaluationRows,
+    config: FullRunConfig,
+    device: str = "cpu",
+) -> RunResult:
+    """Trains on all training rows of the log, streamed in time order, and evaluates."""
+    begin_s = time.perf_counter()
+    model = build(candidate, log.features, seed).to(device)
+    stream = (
+        batch
+        for _ in range(config.epochs)
+        for batch in log.batches(log.train_stages, device=device)
+    )
+    fitted = fit(model, stream, candidate.optimizer, config.batch_size_of(candidate))
+    return _judged(candidate, seed, model, fitted, rows, begin_s)
+
+
+class DistilledRun:
+    """A run on a distilled dataset that can stop on its way to be judged, and go on.
+
+    However it is cut into parts, the steps are the same.
+    """
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        train: TrainingRows,
+        features: FeatureSpec,
+        recipe: Recipe,
+        seed: int,
+        device: str = "cpu",
+    ) -> None:
+        begin_s = time.perf_counter()
+        self.candidate = candidate
+        self.seed = seed
+        self._model = build(candidate, features, seed).to(device)
+        self._optimizer = ClickOptimizer(
+            self._model, scaled_optimizer(candidate.optimizer, recipe.steps_per_step)
+        )
+        self._batches = self._minibatches(train.to(device), recipe)
+        self.num_steps_planned = recipe.epochs * -(-len(train) // recipe.batch_size)
+        self.num_steps = self.num_rows = 0
+        self.train_seconds = time.perf_counter() - begin_s
+        self.evaluation_seconds = 0.0
+        self._losses: list[Tensor] = []
+        self._curve: list[tuple[int, float]] = []
+
+    def _minibatches(
+        self, train: TrainingRows, recipe: Recipe
+    ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+        return distilled_batches(train.batch, train.target, train.weight, recipe, self.seed)
+
+    def advance(self, num_steps: int) -> None:
+        """Takes up to `num_steps` more steps; fewer if the run ends before."""
+        begin_s = time.perf_counter()
+        self._model.train()
+        for _ in range(min(num_steps, self.num_steps_planned - self.num_steps)):
+            batch, target, weight = next(self._batches)
+            logit = train_step(self._model, self._optimizer, batch, target, weight)
+            self._losses.append(click_loss(logit, target, weight))
+            self.num_steps += 1
+            self.num_rows += len(batch)
+            if len(self._losses) == STEPS_PER_POINT:
+                self._close_point()
+        self.train_seconds += time.perf_counter() - begin_s
+
+    @property
+    def done(self) -> bool:
+        return self.num_steps >= self.num_steps_planned
+
+    def result(self, rows: EvaluationRows) -> RunResult:
+        """Judges the model as it stands."""
+        begin_s = time.perf_counter()
+        evaluation = evaluate(self._model, rows)
+        self.evaluation_seconds += time.perf_counter() - begin_s
+        if self._losses:
+            self._close_point()
+        return RunResult(
+            name=self.candidate.name,
+            seed=self.seed,
+            evaluation=evaluation,
+            train_seconds=self.train_seconds,
+            evaluation_seconds=self.evaluation_seconds,
+            row_visits=float(self.num_rows),
+            num_steps=self.num_steps,
+            curve=tuple(self._curve),
+        )
+
+    def _close_point(self) -> None:
+        self._curve.append((self.num_rows, float(torch.stack(self._losses).mean())))
+        self._losses = []
+
+
+def distilled_run(
+    candidate: Candidate,
+    train: TrainingRows,
+    features: FeatureSpec,
+    recipe: Recipe,
+    rows: EvaluationRows,
+    seed: int,
+    device: str = "cpu",
+) -> RunResult:
+    """Trains on a distilled dataset (or any few rows) as the recipe says, and evaluates."""
+    run = DistilledRun(candidate, train, features, recipe, seed, device)
+    run.advance(run.num_steps_planned)
+    return run.result(rows)
+
+
+def thinned_run(
+    candidate: Candidate,
+    log: PreparedLog,
+    seed: int,
+    rows: EvaluationRows,
+    config: FullRunConfig,
+    *,
+    fraction: float,
+    device: str = "cpu",
+) -> RunResult:
+    """A full run over an evenly thinned stream: one pass over `fraction` of its rows, in order."""
+    begin_s = time.perf_counter()
+    model = build(candidate, log.features, seed).to(device)
+    stream = subsample(log, low=0.0, high=fraction, seed=_THINNING_SEED, device=device)
+    fitted = fit(model, stream, candidate.optimizer, config.batch_size_of(candidate))
+    return _judged(candidate, seed, model, fitted, rows, begin_s)
+
+
+def progressive_run(
+    candidate: Candidate,
+    first: Batch,
+    features: FeatureSpec,
+    seed: int,
+    config: FullRunConfig,
+    *,
+    num_slices: int,
+    device: str = "cpu",
+) -> tuple[NDArray[np.float64], float]:
+    """The beginning of a full run, judged on the way: each row predicted before trained on.
+
+    Returns the log loss on each of `num_slices` consecutive slices (num_slices,), and seconds.
+    """
+    begin_s = time.perf_counter()
+    model = build(candidate, features, seed).to(device)
+    honest: list[Tensor] = []
+    fit(
+        model,
+        [first],
+        candidate.optimizer,
+        config.batch_size_of(candidate),
+        on_step=lambda _, logit: honest.append(logit),
+    )
+    logit = torch.cat(honest).cpu()
+    edges = np.linspace(0, len(first), num_slices + 1).astype(int)
+    losses = [log_loss(first.label[a:b], logit[a:b]) for a, b in pairwise(edges)]
+    return np.array(losses), time.perf_counter() - begin_s
+
+
+def _judged(
+    candidate: Candidate,
+    seed: int,
+    model: Recommender,
+    fitted: FitResult,
+    rows: EvaluationRows,
+    begin_s: float,
+) -> RunResult:
+    trained_s = time.perf_counter()
+    evaluation = evaluate(model, rows)
+    return RunResult(
+        name=candidate.name,
+        seed=seed,
+        evaluation=evaluation,
+        train_seconds=trained_s - begin_s,
+        evaluation_seconds=time.perf_counter() - trained_s,
+        row_visits=float(fitted.num_rows),
+        num_steps=fitted.num_steps,
+        curve=fitted.loss_curve,
+    )

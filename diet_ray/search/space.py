@@ -1,0 +1,209 @@
+"""What to search: a list of candidates, a grid, or random draws from ranges.
+
+    candidates: default                      # the catalogue's twelve
+
+    candidates:                              # a list; every key of a candidate, `name` at will
+      - {architecture: dcnv2, embedding_size: 8}
+
+    candidates:                              # every combination
+      grid: {architecture: [fm, dcnv2], embedding_size: [8, 16], hidden_sizes: [[64], [128, 64]]}
+
+    candidates:                              # independent draws
+      random:
+        num_samples: 20
+        seed: 0
+        architecture: [fm, dcnv2]
+        learning_rate: {low: 1e-4, high: 1e-2, log: true}
+        embedding_size: {low: 4, high: 64, log: true}
+
+In a grid and in random draws a value that is no list (of values) and no range is fixed. `list`,
+`grid` and `random` may stand together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diet_ray.config import from_mapping
+from diet_ray.errors import ConfigError
+from diet_ray.models.catalogue import Candidate, default_candidates
+
+_ABBREVIATIONS = {
+    "embedding_size": "e",
+    "hidden_sizes": "h",
+    "dropout": "drop",
+    "num_cross_layers": "x",
+    "num_heads": "heads",
+    "learning_rate": "lr",
+    "weight_decay": "wd",
+    "batch_size": "b",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Numbers from `low` to `high`, both included; uniform in the logarithm if `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError("low must be below high")
+        if self.log and self.low <= 0:
+            raise ValueError("log needs low above 0")
+
+    def draw(self, generator: np.random.Generator, *, whole: bool) -> float | int:
+        """One number; a whole one is drawn from unit cells, so that its ends are as likely."""
+        low, high = (self.low - 0.5, self.high + 0.5) if whole else (self.low, self.high)
+        if self.log:
+            value = math.exp(generator.uniform(math.log(max(low, 1e-300)), math.log(high)))
+        else:
+            value = float(generator.uniform(low, high))
+        if whole:
+            return int(min(max(round(value), math.ceil(self.low)), math.floor(self.high)))
+        return float(f"{value:.6g}")
+
+
+def candidates_from(content: Any, where: str) -> tuple[Candidate, ...]:
+    """The candidates that the value of a `candidates:` key describes.
+
+    `where` names the source for messages. Names are unique; those left out are made from what
+    varies. Raises `ConfigError` for unknown keys, wrong values, empty spaces, names given twice.
+    """
+    if content is None or content == "default":
+        return default_candidates()
+    if isinstance(content, list):
+        content = {"list": content}
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{where}: expected a list of candidates, `grid:` or `random:`")
+    kinds = {"list": _listed, "grid": _grid, "random": _random}
+    settings: list[tuple[str, dict[str, Any]]] = []
+    for kind, value in content.items():
+        if kind not in kinds:
+            raise ConfigError(f"{where}: unknown key `{kind}`; {_suggest(str(kind), list(kinds))}")
+        settings += kinds[kind](value, f"{where}: {kind}")
+    if not settings:
+        raise ConfigError(f"{where}: no candidates; name at least one")
+    return _named(settings)
+
+
+def _listed(content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
+    if not isinstance(content, list):
+        raise ConfigError(f"{where}: expected a list, found {content!r}")
+    for i, item in enumerate(content):
+        if not isinstance(item, Mapping):
+            raise ConfigError(f"{where}[{i}]: expected keys of a candidate, found {item!r}")
+    return [(f"{where}[{i}]", dict(item)) for i, item in enumerate(content)]
+
+
+def _grid(content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
+    keys = _checked_keys(content, where)
+    choices = [_choices(key, content[key], f"{where}: {key}") for key in keys]
+    return [(where, dict(zip(keys, values, strict=True))) for values in itertools.product(*choices)]
+
+
+def _random(content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
+    keys = _checked_keys(content, where, "num_samples", "seed")
+    num_samples, seed = content.get("num_samples"), content.get("seed", 0)
+    for name, value, least in (("num_samples", num_samples, 1), ("seed", seed, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ConfigError(
+                f"{where}: {name}: expected a whole number from {least}, found {value!r}"
+            )
+    types = typing.get_type_hints(Candidate)
+    sources: dict[str, Range | list[Any]] = {}
+    for key in keys:
+        value = content[key]
+        if isinstance(value, Mapping):
+            if types[key] not in (int, float):
+                raise ConfigError(f"{where}: {key}: takes a list of values, not a range")
+            sources[key] = from_mapping(Range, value, f"{where}: {key}")
+        else:
+            sources[key] = _choices(key, value, f"{where}: {key}")
+    generator = np.random.default_rng(seed)
+    drawn: dict[str, dict[str, Any]] = {}
+    for _ in range(num_samples):
+        sample = {key: _draw(sources[key], types[key] is int, generator) for key in keys}
+        drawn.setdefault(repr(sample), sample)
+    return [(where, sample) for sample in drawn.values()]
+
+
+def _draw(source: Range | list[Any], whole: bool, generator: np.random.Generator) -> Any:
+    if isinstance(source, Range):
+        return source.draw(generator, whole=whole)
+    return source[int(generator.integers(len(source)))]
+
+
+def _checked_keys(content: Any, where: str, *besides: str) -> list[str]:
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{where}: expected keys of a candidate, found {content!r}")
+    fields = [f.name for f in dataclasses.fields(Candidate) if f.init and f.name != "name"]
+    for key in content:
+        if key not in fields and key not in besides:
+            raise ConfigError(
+                f"{where}: unknown key `{key}`; {_suggest(str(key), [*fields, *besides])}"
+            )
+    if "architecture" not in content:
+        raise ConfigError(f"{where}: missing key `architecture`")
+    return [key for key in content if key not in besides]
+
+
+def _choices(key: str, value: Any, where: str) -> list[Any]:
+    """The values of one key; a flat list is itself one value where the key takes lists."""
+    is_tuple = typing.get_origin(typing.get_type_hints(Candidate)[key]) is tuple
+    if isinstance(value, Mapping):
+        raise ConfigError(f"{where}: a range belongs under `random:`; a grid lists its values")
+    if not isinstance(value, list) or (is_tuple and not any(isinstance(v, list) for v in value)):
+        return [value]
+    if not value:
+        raise ConfigError(f"{where}: an empty list; give at least one value")
+    return value
+
+
+def _named(settings: list[tuple[str, dict[str, Any]]]) -> tuple[Candidate, ...]:
+    """Candidates under unique names: the given one, or architecture and whatever varies."""
+    built = [_build(values, where) for where, values in settings]
+    varying = [
+        field for field in _ABBREVIATIONS if len({repr(getattr(c, field)) for c in built}) > 1
+    ]
+    named: dict[str, Candidate] = {}
+    for (where, values), candidate in zip(settings, built, strict=True):
+        name = values.get("name") or _readable_name(candidate, varying)
+        if name in named and (values.get("name") or named[name].identity != candidate.identity):
+            raise ConfigError(f"{where}: two candidates are named `{name}`; rename one")
+        # Two generated names are alike only if the candidates are: the second adds nothing.
+        named.setdefault(name, dataclasses.replace(candidate, name=name))
+    return tuple(named.values())
+
+
+def _build(values: dict[str, Any], where: str) -> Candidate:
+    name = values.get("name") or str(values.get("architecture"))
+    try:
+        return from_mapping(Candidate, {**values, "name": name}, where)
+    except ConfigError as e:
+        raise e if where in str(e) else ConfigError(f"{where}: {e}") from None
+
+
+def _readable_name(candidate: Candidate, varying: list[str]) -> str:
+    parts = [candidate.architecture]
+    for field in varying:
+        value = getattr(candidate, field)
+        text = "x".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
+        parts.append(_ABBREVIATIONS[field] + (text or "0"))
+    return "-".join(parts)
+
+
+def _suggest(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"

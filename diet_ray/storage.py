@@ -1,0 +1,291 @@
+"""Folders on any filesystem that pyarrow reaches, with writes that are whole or not there at all.
+
+A `Folder` is a filesystem and a path; names inside it are relative, with `/` between parts. A write
+goes to a temporary name, is synced, and takes its final name by a rename, so that a crash at any
+byte leaves the old content or the new. Object stores publish an object when its upload ends, which
+is the same promise, so there it is written in place. What only a local disk can do (appending with
+a sync, locking) asks `is_local` first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import os
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from diet_ray.errors import DataError, OutputError
+
+_OBJECT_STORES = {"s3", "gcs", "abfs"}
+_TEMPORARY = ".tmp-"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on a filesystem. Cheap to copy and to pickle; creating one touches nothing."""
+
+    filesystem: pafs.FileSystem
+    path: str
+
+    @classmethod
+    def at(cls, location: str | Path | Folder) -> Folder:
+        """The folder at a local path or a URI such as `s3://bucket/memory`.
+
+        Raises `OutputError` for a URI that pyarrow doesn't know.
+        """
+        if isinstance(location, Folder):
+            return location
+        if "://" in str(location):
+            try:
+                filesystem, path = pafs.FileSystem.from_uri(str(location))
+            except (OSError, ValueError, TypeError) as e:
+                raise OutputError(f"{location}: not a folder that can be reached: {e}") from None
+            return cls(filesystem, path)
+        return cls(pafs.LocalFileSystem(), os.path.abspath(location))
+
+    def __truediv__(self, name: str) -> Folder:
+        return Folder(self.filesystem, self.path_of(name))
+
+    def __str__(self) -> str:
+        scheme = self.filesystem.type_name
+        return self.path if scheme in ("local", "subtree") else f"{scheme}://{self.path}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether files can be appended to, synced and locked by the operating system."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    def path_of(self, name: str) -> str:
+        """The full path of `name`. Raises `DataError` if it would lie outside the folder."""
+        parts = PurePosixPath(name)
+        if not name or parts.is_absolute() or ".." in parts.parts or "\0" in name:
+            raise DataError(f"{self}: `{name}` is no name inside this folder")
+        return f"{self.path}/{name}" if self.path else name
+
+    def exists(self, name: str = "") -> bool:
+        path = self.path_of(name) if name else self.path
+        return self.filesystem.get_file_info(path).type != pafs.FileType.NotFound
+
+    def names(self) -> list[str]:
+        """Names of files and folders directly inside, sorted; none if the folder is missing."""
+        selector = pafs.FileSelector(self.path, allow_not_found=True)
+        found = [info.base_name for info in self.filesystem.get_file_info(selector)]
+        return sorted(name for name in found if not name.startswith(_TEMPORARY))
+
+    def size(self, name: str) -> int:
+        """Bytes of a file. Raises `FileNotFoundError`."""
+        info = self.filesystem.get_file_info(self.path_of(name))
+        if info.type != pafs.FileType.File:
+            raise FileNotFoundError(f"{self}/{name}")
+        return int(info.size)
+
+    def read(self, name: str) -> bytes:
+        """The whole content of a file. Raises `FileNotFoundError` or another `OSError`."""
+        with self.filesystem.open_input_stream(self.path_of(name), compression=None) as stream:
+            return bytes(stream.read())
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        """Makes `content` the file's whole content, durably and at once.
+
+        Creates missing folders. Raises `OutputError` naming the file; the old content then stands.
+        """
+        self.write_all({name: content})
+
+    def write_all(self, files: dict[str, bytes | memoryview]) -> None:
+        """Writes each file as `write` does, in order, and syncs each folder once at the end."""
+        touched: dict[str, None] = {}
+        for name, content in files.items():
+            target = self.path_of(name)
+            parent = target.rpartition("/")[0]
+            try:
+                self._write(target, parent, content)
+            except OSError as e:
+                raise OutputError(f"{self}/{name}: can't be written: {_reason(e)}") from None
+            touched[parent] = None
+        if self.is_local:
+            for parent in touched:
+                _sync_folder(parent, self.path)
+
+    def _write(self, target: str, parent: str, content: bytes | memoryview) -> None:
+        if parent:
+            self.filesystem.create_dir(parent, recursive=True)
+        if self.filesystem.type_name in _OBJECT_STORES:
+            with self.filesystem.open_output_stream(target, compression=None) as stream:
+                stream.write(content)
+            return
+        temporary = f"{parent}/{_TEMPORARY}{uuid.uuid4().hex}"
+        try:
+            with self.filesystem.open_output_stream(temporary, compression=None) as stream:
+                stream.write(content)
+            if self.is_local:
+                _sync_file(temporary)
+            self.filesystem.move(temporary, target)
+        except BaseException:
+            _delete_quietly(self.filesystem, temporary)
+            raise
+
+    def delete(self, name: str) -> None:
+        """Removes a file or a folder with all it holds; nothing happens if it is missing."""
+        path = self.path_of(name)
+        try:
+            info = self.filesystem.get_file_info(path)
+            if info.type == pafs.FileType.Directory:
+                self.filesystem.delete_dir(path)
+            elif info.type != pafs.FileType.NotFound:
+                self.filesystem.delete_file(path)
+        except FileNotFoundError:
+            return
+        except OSError as e:
+            raise OutputError(f"{self}/{name}: can't be removed: {_reason(e)}") from None
+
+    def delete_temporaries(self) -> None:
+        """Removes what a killed writer left behind. Only for the folder's single owner."""
+        selector = pafs.FileSelector(self.path, allow_not_found=True)
+        for info in self.filesystem.get_file_info(selector):
+            if info.base_name.startswith(_TEMPORARY):
+                _delete_quietly(self.filesystem, info.path)
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """A Parquet file as a table. Raises `DataError` naming the file."""
+        try:
+            return table_from_parquet(self.read(name), columns)
+        except FileNotFoundError:
+            raise DataError(f"{self}/{name}: no such file") from None
+        except (OSError, pa.ArrowException, KeyError) as e:
+            raise DataError(f"{self}/{name}: can't be read as Parquet: {_reason(e)}") from None
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Writes a table as Parquet, as `write` does."""
+        self.write(name, parquet_from_table(table))
+
+
+class AppendFile:
+    """A local file that grows at its end; every append is on the disk when it returns.
+
+    After an append that failed, the file is cut back to what it held; if that fails too, it is
+    `broken` and takes no more.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Opens an existing file. Raises `OSError`."""
+        self.path = path
+        self.broken = False
+        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        self.num_bytes = os.fstat(self._descriptor).st_size
+
+    def append(self, parts: Iterable[bytes | memoryview]) -> None:
+        """Raises `OutputError` naming the file; then none of the parts is in it."""
+        if self.broken:
+            raise OutputError(f"{self.path}: an earlier write failed: open the memory again")
+        num_bytes = self.num_bytes
+        try:
+            for part in parts:
+                view = memoryview(part)
+                while view:
+                    view = view[os.write(self._descriptor, view) :]
+                num_bytes += memoryview(part).nbytes
+            os.fdatasync(self._descriptor)
+        except OSError as e:
+            self._cut_back()
+            raise OutputError(f"{self.path}: can't be written: {_reason(e)}") from None
+        self.num_bytes = num_bytes
+
+    def truncate(self, num_bytes: int) -> None:
+        """Cuts the file after `num_bytes`, durably."""
+        os.ftruncate(self._descriptor, num_bytes)
+        os.fsync(self._descriptor)
+        self.num_bytes = num_bytes
+
+    def _cut_back(self) -> None:
+        # A sync that failed once may have dropped the pages it couldn't write, so what the file
+        # holds is known again only after it was cut and synced.
+        try:
+            self.truncate(self.num_bytes)
+        except OSError:
+            self.broken = True
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class LockFile:
+    """A lock that one process holds on a local file, which says who holds it.
+
+    The operating system keeps it, so it ends with its process however that ends: there are no
+    stale locks to clean up, and the file may stay where it is.
+    """
+
+    def __init__(self, path: str, owner: str) -> None:
+        """Takes the lock. Raises `BlockingIOError`, whose text says who holds it."""
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        self._file: IO[str] = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read(200).strip() or "another process"
+            self._file.close()
+            raise BlockingIOError(holder) from None
+        self._file.truncate(0)
+        self._file.write(owner + "\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def sha256(content: bytes | memoryview) -> str:
+    """Hex digest of a file's content."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def parquet_from_table(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file; equal tables give equal bytes."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", compression_level=1)
+    return sink.getvalue()
+
+
+def table_from_parquet(content: bytes, columns: list[str] | None = None) -> pa.Table:
+    """The table in the bytes of a Parquet file, on the calling thread. Raises `ArrowException`."""
+    return pq.read_table(pa.BufferReader(content), columns=columns, use_threads=False)
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())
+
+
+def _sync_file(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: str, top: str) -> None:
+    """Makes the names in `folder` durable, and those of the folders from it up to above `top`."""
+    above = os.path.dirname(top)
+    while True:
+        _sync_file(folder)
+        if folder in (above, "/", ""):
+            return
+        folder = os.path.dirname(folder)
+
+
+def _delete_quietly(filesystem: pafs.FileSystem, path: str) -> None:
+    with contextlib.suppress(OSError):
+        filesystem.delete_file(path)

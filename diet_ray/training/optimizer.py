@@ -1,0 +1,153 @@
+"""Adam with decoupled weight decay: all at once on dense weights, row by row on the table.
+
+A step costs what its mini-batch touches, never the size of the table:
+
+* The head's gradient is taken at the gathered embeddings (B, P, width), so no gradient as large as
+  the table exists. The gradients of a table row's occurrences are summed by way of its last one:
+  `last[row] = position` for all positions, then `last[row]` is one and the same position for all of
+  them. That needs no sort.
+* Moments of untouched rows stay as they are ("lazy" Adam): they neither decay nor move the weights.
+  A touched row is updated as Adam would at the *global* step count, bias correction included. So an
+  id that appears late moves at first by (1 − β1) / √(1 − β2) learning rates, just as under dense
+  Adam; counting steps per row would make that one learning rate, and cost a count per row.
+* Weight decay, too, reaches touched rows alone; padding rows stay zero.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diet_ray.models.base import Recommender
+from diet_ray.models.growth import copy_blocks
+from diet_ray.training.config import OptimizerConfig
+
+
+class ClickOptimizer:
+    """Updates one model in place from `.grad` of its dense weights and the gathered gradient."""
+
+    def __init__(self, model: Recommender, config: OptimizerConfig) -> None:
+        self.config = config
+        self.model = model
+        table = model.table.weight
+        self._dense = {
+            name: p
+            for name, p in model.named_parameters()
+            if p is not table and p.requires_grad and p.numel()
+        }
+        self._moments = {
+            name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in self._dense.items()
+        }
+        self._table_moments = (torch.zeros_like(table.data), torch.zeros_like(table.data))
+        self._last = torch.zeros(len(table), dtype=torch.int64, device=table.device)
+        self._padding_rows = torch.tensor(
+            model.table.block_starts, dtype=torch.int64, device=table.device
+        )
+        self._step = torch.zeros((), dtype=torch.float32, device=table.device)
+
+    @torch.no_grad()
+    def step(self, rows: Tensor, gathered_grad: Tensor) -> None:
+        """One update. Consumes the dense gradients.
+
+        rows: table rows (B, P) of the mini-batch; gathered_grad: gradient (B, P, width) of the
+        mini-batch's mean loss at the embeddings gathered from them.
+        """
+        table, (exp_avg, exp_avg_sq) = self.model.table.weight, self._table_moments
+        touched, grad = self._sum_by_row(rows.flatten(), gathered_grad.flatten(0, 1))
+        weight = table.index_select(0, touched)
+        first, second = exp_avg.index_select(0, touched), exp_avg_sq.index_select(0, touched)
+
+        weights, grads, firsts, seconds = [weight], [grad], [first], [second]
+        for name, p in self._dense.items():
+            if p.grad is not None:
+                weights.append(p)
+                grads.append(p.grad)
+                firsts.append(self._moments[name][0])
+                seconds.append(self._moments[name][1])
+                p.grad = None
+        self._step += 1.0
+        self._adam(weights, grads, firsts, seconds)
+
+        # A row that stands here several times (on a GPU) is written several times the same.
+        table.index_copy_(0, touched, weight)
+        exp_avg.index_copy_(0, touched, first)
+        exp_avg_sq.index_copy_(0, touched, second)
+        table.index_fill_(0, self._padding_rows, 0.0)
+
+    def _sum_by_row(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Distinct rows (U,) and their summed gradients (U, width).
+
+        On a GPU all rows with repetitions instead, each with its row's sum: how many are distinct
+        isn't known without waiting for the device.
+        """
+        position = torch.arange(len(rows), device=rows.device)
+        self._last.index_copy_(0, rows, position)
+        last = self._last.index_select(0, rows)
+        if rows.is_cuda:
+            # This sum has a fixed order on a GPU, `index_add_` hasn't.
+            total = torch.zeros_like(grad).index_put_((last,), grad, accumulate=True)
+            return rows, total.index_select(0, last)
+        distinct = (last == position).nonzero().squeeze(1)
+        touched = rows.index_select(0, distinct)
+        self._last.index_copy_(0, touched, position[: len(touched)])
+        place = self._last.index_select(0, rows)
+        return touched, grad.new_zeros(len(touched), grad.shape[1]).index_add_(0, place, grad)
+
+    def _adam(
+        self,
+        weights: list[Tensor],
+        grads: list[Tensor],
+        firsts: list[Tensor],
+        seconds: list[Tensor],
+    ) -> None:
+        # torch.optim.AdamW(fused=True) is this kernel, for parameters that stay the same tensors.
+        torch._fused_adamw_(
+            weights,
+            grads,
+            firsts,
+            seconds,
+            [],
+            [self._step] * len(weights),
+            lr=self.config.learning_rate,
+            beta1=self.config.beta1,
+            beta2=self.config.beta2,
+            weight_decay=self.config.weight_decay,
+            eps=self.config.epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Step count and both moments of every weight, by name; not copied."""
+        state = {"step": self._step}
+        moments = {"table.weight": self._table_moments, **self._moments}
+        for name, (first, second) in moments.items():
+            state[f"{name}.exp_avg"] = first
+            state[f"{name}.exp_avg_sq"] = second
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Copies a state in. Raises ValueError if it is another model's."""
+        own = self.state_dict()
+        if own.keys() != state.keys():
+            raise ValueError(f"optimiser state of another model: {own.keys() ^ state.keys()}")
+        for name, value in own.items():
+            if value.shape != state[name].shape:
+                raise ValueError(
+                    f"optimiser state {name} is {tuple(state[name].shape)}, "
+                    f"the model needs {tuple(value.shape)}"
+                )
+            value.copy_(state[name])
+
+    @torch.no_grad()
+    def grow(self, model: Recommender) -> ClickOptimizer:
+        """The optimiser of `model`, this one's model after `grow`; new rows' moments are zero."""
+        grown = ClickOptimizer(model, self.config)
+        sizes = self.model.table.block_sizes, model.table.block_sizes
+        for old, new in zip(self._table_moments, grown._table_moments, strict=True):
+            copy_blocks(old, sizes[0], new, sizes[1])
+        target = grown.state_dict()
+        for name, value in self.state_dict().items():
+            if not name.startswith("table.weight."):
+                target[name].copy_(value)
+        return grown

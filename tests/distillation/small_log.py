@@ -1,0 +1,127 @@
+"""A prepared log of a few hundred rows, made without a source; a scorer without a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from diet_ray.data.log import PreparedLog, Shard, Stage
+from diet_ray.data.schema import Field, Label, Schema, Timestamp
+from diet_ray.data.stages import StageConfig
+from diet_ray.distillation.config import DistillConfig
+from diet_ray.influence.reservoir import Reservoir, allocate
+from diet_ray.influence.shard_scores import StageScores, merge, score_shard
+from diet_ray.models.catalogue import build
+
+NUM_STRATA = 24
+SCHEMA = Schema(
+    timestamp=Timestamp(column="time"),
+    label=Label(column="click"),
+    fields=(
+        Field(name="user", kind="categorical"),
+        Field(name="item", kind="categorical"),
+        Field(name="price", kind="numeric"),
+        Field(name="seen", kind="sequence", history_of="item", user="user", max_length=3),
+    ),
+)
+
+
+def encoded_rows(first_row: int, num_rows: int, num_items: int) -> pa.Table:
+    """Clicks follow the price and the item; two strata."""
+    rng = np.random.default_rng(first_row)
+    row = np.arange(first_row, first_row + num_rows)
+    item = rng.integers(2, num_items, num_rows)
+    price = rng.normal(size=num_rows)
+    label = rng.random(num_rows) < 1 / (1 + np.exp(-1.5 * price - (item % 3) + 1))
+    seen = rng.integers(0, num_items, num_rows * 3).astype(np.int32)
+    return pa.table(
+        {
+            "_row": row,
+            "_timestamp": row * 1_000_000,
+            "_label": label.astype(np.float32),
+            "_stratum": label.astype(np.int32),
+            "user": rng.integers(2, 20, num_rows).astype(np.int32),
+            "item": item.astype(np.int32),
+            "price": price.astype(np.float32),
+            "seen": pa.FixedSizeListArray.from_arrays(pa.array(seen), 3),
+        }
+    )
+
+
+def small_log(path: Path, num_stages: int = 3, shard_rows: int = 80) -> PreparedLog:
+    """Stages of two shards each; every stage admits five more items."""
+    stages = []
+    for index in range(num_stages):
+        num_items = 10 + 5 * index
+        first_row = index * 2 * shard_rows
+        rows = encoded_rows(first_row, 2 * shard_rows, num_items)
+        file = f"stages/{index:05d}.parquet"
+        (path / "stages").mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows, path / file, row_group_size=shard_rows)
+        shards = tuple(
+            Shard(
+                index=2 * index + i,
+                stage=index,
+                file=file,
+                first_row_group=i,
+                num_row_groups=1,
+                num_rows=shard_rows,
+                first_row=first_row + i * shard_rows,
+            )
+            for i in range(2)
+        )
+        strata = np.bincount(rows["_stratum"].to_numpy(), minlength=NUM_STRATA)
+        stages.append(
+            Stage(
+                index=index,
+                role="train",
+                num_rows=2 * shard_rows,
+                first_row=first_row,
+                start_us=first_row * 1_000_000,
+                end_us=(first_row + 2 * shard_rows - 1) * 1_000_000,
+                shards=shards,
+                strata=tuple(strata.tolist()),
+                num_ids={"user": 20, "item": num_items},
+            )
+        )
+    return PreparedLog(
+        path=str(path),
+        schema=SCHEMA,
+        stage_config=StageConfig(test_fraction=0.0),
+        stages=tuple(stages),
+        fingerprint="small",
+        num_strata=NUM_STRATA,
+        scales={},
+        generation=0,
+    )
+
+
+class SerialScorer:
+    """Scores a stage where it is asked, in shards, as the pool does on its actors."""
+
+    def __init__(self, log: PreparedLog, config: DistillConfig, budgets: dict[int, int]) -> None:
+        self.log, self.config, self.budgets = log, config, budgets
+        self.weights: dict[int, dict[str, Tensor]] = {}
+
+    def publish(self, stage: int, state: dict[str, Tensor]) -> None:
+        self.weights[stage] = state
+
+    def results(self, stage: int) -> StageScores:
+        found = next(s for s in self.log.stages if s.index == stage)
+        features = self.log.features_at(stage)
+        model = build(self.config.proxy, features, seed=99)
+        model.load_state_dict(self.weights.pop(stage))
+        reservoir = Reservoir(
+            allocation=tuple(allocate(self.budgets[stage], np.array(found.strata)).tolist()),
+            defensive_share=self.config.influence.defensive_share,
+            seed=self.config.seed,
+        )
+        parts = [
+            score_shard(model, features, self.log.read_shard(s), self.config.influence, reservoir)
+            for s in found.shards
+        ]
+        return merge(parts, reservoir)

@@ -1,0 +1,27 @@
+"""Counts without the table against counts with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from diet_ray.data.batch import FeatureSpec, SequenceSpec
+from diet_ray.models.catalogue import ARCHITECTURES, Candidate, build, num_parameters
+from diet_ray.search.size import model_size
+
+FEATURES = FeatureSpec(
+    categorical=("user", "item"),
+    num_ids=(50, 70),
+    numeric=("age",),
+    sequence=(
+        SequenceSpec(name="watched", max_length=4, target="item", num_ids=70),
+        SequenceSpec(name="tags", max_length=3, target=None, num_ids=9),
+    ),
+)
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_sizes_are_those_of_the_built_model(architecture: str) -> None:
+    candidate = Candidate(name="c", architecture=architecture, embedding_size=8)
+    size, model = model_size(candidate, FEATURES), build(candidate, FEATURES, seed=0)
+    assert size.table == model.table.weight.numel()
+    assert size.dense + size.table == num_parameters(model)

@@ -1,0 +1,236 @@
+"""The commands as a user types them, on a small real log; and what they say to bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from diet_ray import DistilledDataset
+from diet_ray.cli import main
+from tests.kuairand import SETTINGS, write_config, write_log
+
+CANDIDATES = [
+    {"architecture": "lr", "batch_size": 128},
+    {"architecture": "fm", "embedding_size": 4, "batch_size": 128},
+    {"architecture": "dnn", "embedding_size": 4, "hidden_sizes": [8], "batch_size": 128},
+]
+KEYS = """
+dataset, num_rows_full, num_rows_distilled, row_fraction, byte_fraction, num_candidates,
+kendall_tau, kendall_tau_ceiling, spearman_rho, spearman_rho_ceiling,
+resolved_pair_accuracy, resolved_pair_accuracy_ceiling, num_resolved_pairs, top1_regret,
+top3_overlap, seed_sd, row_visit_fraction, iteration_speedup, amortised_speedup, full_seconds,
+distilled_seconds, distill_seconds, candidates, baselines
+""".replace(",", " ").split()
+BASELINES = {
+    "random_hard",
+    "random_soft",
+    "recent",
+    "early_stop",
+    "equal_amortised",
+    "halving",
+    "prior",
+}
+
+
+def diet(*arguments: str | Path) -> int:
+    """Exit code of a command."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["diet", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as e:
+            return int(e.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
+    """A distilled run of 4,000 rows."""
+    folder = tmp_path_factory.mktemp("run")
+    write_log(folder / "log.parquet")
+    assert diet("distill", "--config", write_config(folder), "--out", folder / "run") == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def candidates(tmp_path: Path) -> Path:
+    path = tmp_path / "candidates.yaml"
+    path.write_text(yaml.safe_dump({"candidates": CANDIDATES}))
+    return path
+
+
+def test_distilled_dataset(run: Path) -> None:
+    dataset = DistilledDataset.load(run / "distilled")
+    assert dataset.num_slots == 160
+    assert dataset.weights.sum().item() == pytest.approx(3200)
+    manifest = json.loads((run / "distilled" / "manifest.json").read_text())
+    assert [s["rows"] for s in manifest["stages"]] == [1000, 1000, 1000, 200]
+    assert manifest["proxy"]["architecture"] == "dnn"
+    # Any Parquet reader opens it, and its rows are rows of the log.
+    slots = pq.read_table(run / "distilled" / "memory.parquet")
+    assert max(slots["_row"].to_pylist()) < 3200
+    users = set(pq.read_table(run.parent / "log.parquet")["user_id"].to_pylist())
+    decoded = dataset.to_pandas(decode=True)
+    known = {int(u) for u in decoded["user_id"] if u is not None and u == u}
+    assert known <= users
+    assert known
+
+
+def test_search_prints_a_ranking(
+    run: Path, candidates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "found"
+    arguments = ("search", run, "--candidates", candidates, "--seeds", "1", "--out", out)
+    assert diet(*arguments, "--scheduler", "asha") == 0
+    printed = capsys.readouterr().out
+    assert all(c["architecture"] in printed for c in CANDIDATES)
+    lines = (out / "trials.jsonl").read_text().splitlines()
+    assert len(lines) == len(CANDIDATES)
+
+
+def test_consistency_writes_every_key_and_a_report(
+    run: Path, candidates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "consistency"
+    assert diet("consistency", run, "--candidates", candidates, "--out", out) == 0
+    report = json.loads((out / "consistency.json").read_text())
+    assert set(KEYS) <= set(report)
+    assert set(report["baselines"]) == BASELINES
+    assert report["num_rows_full"] == 3200
+    assert report["row_fraction"] == pytest.approx(0.05)
+    for candidate in report["candidates"]:
+        assert len(candidate["full"]["auc"]) == len(candidate["distilled"]["auc"]) == 2
+        assert candidate["full"]["auc"] != candidate["distilled"]["auc"]
+    assert "report.html" in capsys.readouterr().out
+    assert (out / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_show(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert diet("show", run, "--rows", "3") == 0
+    assert "160 slots for 3,200 rows" in capsys.readouterr().out
+
+
+def test_update_adds_a_day_and_equals_one_longer_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """3,000 rows and then 1,000 more give the bits of 4,000 at once."""
+    stages = SETTINGS["stages"] | {"test_fraction": 0.0}
+    memories = []
+    for name, first_rows in (("whole", 4000), ("grown", 3000)):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_log(folder / "log.parquet", num_rows=first_rows)
+        config = write_config(folder, stages=stages)
+        assert diet("distill", "--config", config, "--out", folder / "run") == 0
+        if first_rows < 4000:
+            day = write_log(folder / "day.parquet", first_row=3000, num_rows=1000)
+            assert diet("update", folder / "run", "--log", day) == 0
+            # The same rows again are older than the last one.
+            assert diet("update", folder / "run", "--log", day) == 2
+        memories.append((folder / "run" / "distilled" / "memory.parquet").read_bytes())
+    assert memories[0] == memories[1]
+    assert DistilledDataset.load(tmp_path / "grown" / "run" / "distilled").num_slots == 200
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The one line that a command says before it exits with 2."""
+    capsys.readouterr()
+    assert diet(*arguments) == 2
+    lines = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if line.startswith("diet: ") or "Traceback" in line
+    ]
+    assert len(lines) == 1
+    assert lines[0].startswith("diet: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sorce": {}}, ["distill.yaml", "`sorce`", "`source`"]),
+        ({"seed": "one"}, ["distill.yaml: seed", "whole number", "'one'"]),
+        ({"budget": {"fraction": 0.001}}, ["2 slots for 1600 rows", "strata", "fraction"]),
+        ({"influence": {"num_scorers": 100}}, ["influence scoring needs 3 CPUs", "cluster has 2"]),
+        ({"proxy": {"name": "p", "architecture": "dcnv3"}}, ["`dcnv3`", "`dcnv2`"]),
+        ({"source": {"paths": ["missing.parquet"]}}, ["missing.parquet", "no such file"]),
+        ({"schema": "other.yaml"}, ["other.yaml", "no such file"]),
+    ],
+)
+def test_bad_configuration(
+    changes: dict[str, Any],
+    words: list[str],
+    tmp_path: Path,
+    ray_cluster: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_log(tmp_path / "log.parquet", num_rows=2000)
+    config = write_config(tmp_path, **changes)
+    line = refused(capsys, "distill", "--config", config, "--out", tmp_path / "run")
+    assert all(word in line for word in words), line
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_log_leaves_nothing(
+    tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pq.read_table(write_log(tmp_path / "log.parquet", num_rows=2000))
+    labels = table["long_view"].to_pylist()
+    labels[1234] = 7
+    index = table.schema.get_field_index("long_view")
+    pq.write_table(table.set_column(index, "long_view", pa.array(labels)), tmp_path / "log.parquet")
+    config = write_config(tmp_path)
+    line = refused(capsys, "distill", "--config", config, "--out", tmp_path / "run")
+    assert all(w in line for w in ("log.parquet", "row 1235", "`long_view`", "7")), line
+    assert not (tmp_path / "run").exists()
+
+
+def test_existing_output(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = run.parent / "distill.yaml"
+    assert "distilled already" in refused(capsys, "distill", "--config", config, "--out", run)
+    other = write_config(tmp_path, seed=5)
+    write_log(tmp_path / "log.parquet")
+    line = refused(capsys, "distill", "--config", other, "--out", run)
+    assert "`seed`" in line or "`source" in line
+    (tmp_path / "mine.txt").write_text("kept")
+    line = refused(capsys, "distill", "--config", other, "--out", tmp_path)
+    assert "no run of diet" in line
+    assert (tmp_path / "mine.txt").read_text() == "kept"
+
+
+def test_a_set_of_another_schema(
+    run: Path, tmp_path: Path, candidates: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run whose log was prepared under another schema than its distilled set."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("distilled", "memory", "distill.json"):
+        (other / name).symlink_to(run / name)
+    log = json.loads((run / "log" / "log.json").read_text())
+    fields = log["schema"]["fields"]
+    log["schema"]["fields"] = [f for f in fields if f["name"] != "hourmin"]
+    (other / "log").mkdir()
+    (other / "log" / "log.json").write_text(json.dumps(log))
+    line = refused(capsys, "search", other, "--candidates", candidates)
+    assert "`hourmin`" in line
+
+
+def test_not_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "manifest.json" in refused(capsys, "show", tmp_path)
+    assert "distill.json" in refused(capsys, "update", tmp_path)
+
+
+def test_unknown_architecture_in_a_search(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "candidates.yaml"
+    path.write_text("candidates: [{architecture: deepfn}]")
+    line = refused(capsys, "search", run, "--candidates", path)
+    assert "`deepfm`" in line

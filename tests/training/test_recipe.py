@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diet_ray.training.config import OptimizerConfig
+from diet_ray.training.recipe import Recipe, matched_recipe, scaled_optimizer
+
+
+def test_matched_recipe_by_hand() -> None:
+    # 1 % of 60,000 rows; 32 slots stand for 3200 rows, 6.25 mini-batches of 512.
+    recipe = matched_recipe(num_rows_full=60_000, num_slots=600, full_batch_size=512)
+    assert (recipe.batch_size, recipe.epochs, recipe.order) == (32, 1, "time")
+    assert recipe.steps_per_step == pytest.approx(32 / (0.01 * 512))
+    assert recipe.residual_share == pytest.approx(0.1)
+
+
+def test_a_step_stands_for_one_at_least() -> None:
+    recipe = matched_recipe(num_rows_full=100, num_slots=100, full_batch_size=512, batch_size=32)
+    assert recipe.steps_per_step == 1.0
+
+
+@given(st.floats(1.0, 2000.0))
+def test_scaled_optimizer_follows_the_square_root_rule(kappa: float) -> None:
+    base = OptimizerConfig(learning_rate=1e-3, weight_decay=1e-4)
+    scaled = scaled_optimizer(base, kappa)
+    assert scaled.learning_rate == pytest.approx(1e-3 * math.sqrt(kappa))
+    assert scaled.epsilon == pytest.approx(1e-8 / math.sqrt(kappa))
+    # Decay per step is learning rate · weight decay: κ times that of a full step.
+    decay = scaled.learning_rate * scaled.weight_decay
+    assert decay == pytest.approx(kappa * 1e-3 * 1e-4)
+    assert scaled.beta1 == pytest.approx(max(0.0, 1 - 0.1 * kappa))
+    assert scaled.beta2 == pytest.approx(max(0.0, 1 - 0.001 * kappa))
+
+
+def test_one_step_for_one_changes_nothing() -> None:
+    base = OptimizerConfig(learning_rate=0.01, weight_decay=0.1)
+    scaled = scaled_optimizer(base, 1.0)
+    assert scaled.beta1 == pytest.approx(base.beta1)
+    assert scaled.beta2 == pytest.approx(base.beta2)
+    assert (scaled.learning_rate, scaled.weight_decay, scaled.epsilon) == (0.01, 0.1, 1e-8)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"epochs": 0}, {"batch_size": 0}, {"residual_share": -0.1}, {"steps_per_step": 0.0}],
+)
+def test_impossible_recipes_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(values))):
+        Recipe(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"learning_rate": 0.0}, {"epsilon": 0.0}, {"weight_decay": -1.0}, {"beta1": 1.0}],
+)
+def test_impossible_optimizers_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(values))):
+        OptimizerConfig(**values)
