@@ -1,6 +1,6 @@
 """Checks the distilled ranking against full-data training; takes the options of `diet consistency`.
 
-    ray job submit --working-dir . -- python jobs/consistency.py …
+ray job submit --working-dir . -- python jobs/consistency.py …
 """
 
 from diet_ray.cli import main

@@ -1,6 +1,6 @@
 """Distils a click log; takes the options of `diet distill`.
 
-    ray job submit --working-dir . -- python jobs/distill.py …
+ray job submit --working-dir . -- python jobs/distill.py …
 """
 
 from diet_ray.cli import main

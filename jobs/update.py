@@ -1,6 +1,6 @@
 """Adds a new day's log to a memory; takes the options of `diet update`.
 
-    ray job submit --working-dir . -- python jobs/update.py …
+ray job submit --working-dir . -- python jobs/update.py …
 """
 
 from diet_ray.cli import main

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import ray.cloudpickle
-from diet_ray.data.log import Shard, Stage
 
 from diet_ray.data.batch import FeatureSpec
+from diet_ray.data.log import Shard, Stage
 from diet_ray.errors import DataError
 from tests.influence.influence_model import FEATURES
 

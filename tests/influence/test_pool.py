@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from diet_ray.data.log import Shard
 
+from diet_ray.data.log import Shard
 from diet_ray.errors import ClusterError, ConfigError, DataError
 from diet_ray.influence.config import InfluenceConfig
 from diet_ray.influence.pool import ScoringPool

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from diet_ray.data.encoding import to_batch
 
+from diet_ray.data.encoding import to_batch
 from diet_ray.errors import DataError
 from diet_ray.influence.config import InfluenceConfig
 from diet_ray.influence.reservoir import Reservoir
