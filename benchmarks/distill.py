@@ -17,6 +17,7 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 OBJECT_STORE_BYTES = 1024**3
@@ -52,10 +53,15 @@ def pss_bytes(process: int) -> int:
 
 
 class PeakMemory:
-    """Samples the sum over a process and its descendants in a thread of its own."""
+    """Samples the sum over a process and its descendants in a thread of its own.
 
-    def __init__(self) -> None:
+    `part` says which part of the work is going on.
+    """
+
+    def __init__(self, part: Callable[[], str]) -> None:
+        self._part = part
         self.peak_bytes = 0
+        self.part_peak_bytes: dict[str, int] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
@@ -72,6 +78,8 @@ class PeakMemory:
         while not self._stopped.wait(SAMPLE_EVERY_S):
             total = sum(pss_bytes(p) for p in descendants(root))
             self.peak_bytes = max(self.peak_bytes, total)
+            part = self._part()
+            self.part_peak_bytes[part] = max(self.part_peak_bytes.get(part, 0), total)
 
 
 def plain_pass_s(run: Path) -> float:
@@ -96,7 +104,6 @@ def measure(num_rows: int, folder: Path, connection: object) -> None:
     """Runs in a process of its own, so that nothing of one length is left for the next."""
     import ray
 
-    from diet_ray.cluster import connect
     from diet_ray.data.sources.config import SourceConfig
     from diet_ray.data.sources.synthetic import SyntheticConfig, write_synthetic
     from diet_ray.distillation.config import DistillConfig
@@ -109,7 +116,11 @@ def measure(num_rows: int, folder: Path, connection: object) -> None:
     schema = Path(__file__).parent.parent / "examples" / "synthetic" / "schema.yaml"
     config = DistillConfig(schema=schema, source=SourceConfig(paths=(str(log),)))
     run = folder / "run"
-    with PeakMemory() as memory:
+
+    def part() -> str:
+        return "distill" if RunFolder(run).memory.exists() else "prepare"
+
+    with PeakMemory(part) as memory:
         begin_s = time.perf_counter()
         ray.init(
             num_cpus=2,
@@ -117,7 +128,6 @@ def measure(num_rows: int, folder: Path, connection: object) -> None:
             include_dashboard=False,
             log_to_driver=False,
         )
-        connect()
         dataset = distill(config, run)
         total_s = time.perf_counter() - begin_s
     ray.shutdown()
@@ -129,6 +139,7 @@ def measure(num_rows: int, folder: Path, connection: object) -> None:
             "num_slots": dataset.num_slots,
             "num_stages": len(dataset.manifest.stages),
             "peak_pss_gib": memory.peak_bytes / 1024**3,
+            "part_peak_pss_gib": {k: v / 1024**3 for k, v in memory.part_peak_bytes.items()},
             "generate_s": generated_s,
             "prepare_and_start_s": total_s - stages_s,
             "distill_s": stages_s,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+from pathlib import Path
 
 import ray
 
@@ -20,6 +22,8 @@ def connect(address: str | None = None, *, num_cpus: int | None = None) -> None:
     # Ray would otherwise say so on every start; the pools here state their own resources.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     target = address or os.environ.get("RAY_ADDRESS")
+    if target is None:
+        _use_passing_token()
     try:
         ray.init(
             address=target,
@@ -30,6 +34,18 @@ def connect(address: str | None = None, *, num_cpus: int | None = None) -> None:
         )
     except (ConnectionError, ValueError, RuntimeError) as e:
         raise ClusterError(f"can't connect to Ray at {target}: {e}") from None
+
+
+def _use_passing_token() -> None:
+    """Gives a local cluster a token that ends with it, unless the user has chosen or has one.
+
+    Ray would write one to the home folder instead, and from then on every `ray start` on the
+    machine would ask for it.
+    """
+    chosen = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    if any(name in os.environ for name in chosen) or (Path.home() / ".ray/auth_token").exists():
+        return
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def require_cpus(num_cpus: float, purpose: str) -> None:
