@@ -21,6 +21,7 @@ def connect(address: str | None = None, *, num_cpus: int | None = None) -> None:
         return
     # Ray would otherwise say so on every start; the pools here state their own resources.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    logging.getLogger("ray").setLevel(logging.ERROR)
     target = address or os.environ.get("RAY_ADDRESS")
     if target is None:
         _use_passing_token()
