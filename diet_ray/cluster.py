@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
+import threading
 from pathlib import Path
 
 import ray
@@ -25,6 +27,7 @@ def connect(address: str | None = None, *, num_cpus: int | None = None) -> None:
     target = address or os.environ.get("RAY_ADDRESS")
     if target is None:
         _use_passing_token()
+    terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=target,
@@ -35,6 +38,10 @@ def connect(address: str | None = None, *, num_cpus: int | None = None) -> None:
         )
     except (ConnectionError, ValueError, RuntimeError) as e:
         raise ClusterError(f"can't connect to Ray at {target}: {e}") from None
+    finally:
+        # Ray puts a handler of its own in its place.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminate)
 
 
 def _use_passing_token() -> None:

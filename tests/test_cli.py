@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +84,35 @@ def test_distilled_dataset(run: Path) -> None:
     known = {int(u) for u in decoded["user_id"] if u is not None and u == u}
     assert known <= users
     assert known
+
+
+def test_a_terminated_run_stops_cleanly_and_goes_on_to_the_same_bits(
+    run: Path, tmp_path: Path
+) -> None:
+    write_log(tmp_path / "log.parquet")
+    command = ["distill", "--config", write_config(tmp_path), "--out", tmp_path / "run"]
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    program = "import diet_ray.cli; diet_ray.cli.main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "stage 1 of 4" in line:
+                process.send_signal(signal.SIGTERM)
+                break
+        lines += process.stderr.readlines()
+    assert process.returncode == 128 + signal.SIGTERM, lines
+    assert not any("Traceback" in line or "SIGTERM" in line for line in lines)
+    assert not (tmp_path / "run" / "distilled").exists()
+    assert diet(*command) == 0
+    memories = [(r / "distilled" / "memory.parquet").read_bytes() for r in (run, tmp_path / "run")]
+    assert memories[0] == memories[1]
 
 
 def test_search_prints_a_ranking(
