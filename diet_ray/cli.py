@@ -252,17 +252,27 @@ def _print_distilled(dataset: Any, path: Path) -> None:
     )
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    """SIGTERM, as `ray job stop` sends it: unwinds, so that what is open is closed."""
-    raise SystemExit(128 + number)
-
-
 def main(command: str | None = None) -> None:
-    """Runs the command line; an error that a person can mend is one line and exit code 2."""
-    signal.signal(signal.SIGTERM, _stop)
+    """Runs the command line; an error that a person can mend is one line and exit code 2.
+
+    SIGTERM, as `ray job stop` sends it, unwinds, so that what is open is closed, and gives 143.
+    """
+    terminated = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal terminated
+        terminated = True
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
     arguments = sys.argv[1:] if command is None else [command, *sys.argv[1:]]
     try:
         app(arguments, prog_name="diet")
     except DietError as e:
         print(f"diet: {' '.join(str(e).split())}", file=sys.stderr)
         raise SystemExit(e.exit_code) from None
+    except SystemExit:
+        # An exit out of one of Ray's calls comes out of it with code 1.
+        if terminated:
+            raise SystemExit(128 + signal.SIGTERM) from None
+        raise
