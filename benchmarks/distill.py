@@ -60,7 +60,6 @@ class PeakMemory:
 
     def __init__(self, part: Callable[[], str]) -> None:
         self._part = part
-        self.peak_bytes = 0
         self.part_peak_bytes: dict[str, int] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
@@ -77,7 +76,6 @@ class PeakMemory:
         root = os.getpid()
         while not self._stopped.wait(SAMPLE_EVERY_S):
             total = sum(pss_bytes(p) for p in descendants(root))
-            self.peak_bytes = max(self.peak_bytes, total)
             part = self._part()
             self.part_peak_bytes[part] = max(self.part_peak_bytes.get(part, 0), total)
 
@@ -104,6 +102,7 @@ def measure(num_rows: int, folder: Path, connection: object) -> None:
     """Runs in a process of its own, so that nothing of one length is left for the next."""
     import ray
 
+    from diet_ray.cluster import connect
     from diet_ray.data.sources.config import SourceConfig
     from diet_ray.data.sources.synthetic import SyntheticConfig, write_synthetic
     from diet_ray.distillation.config import DistillConfig
@@ -122,12 +121,7 @@ def measure(num_rows: int, folder: Path, connection: object) -> None:
 
     with PeakMemory(part) as memory:
         begin_s = time.perf_counter()
-        ray.init(
-            num_cpus=2,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-        )
+        connect(num_cpus=2, object_store_bytes=OBJECT_STORE_BYTES, include_dashboard=False)
         dataset = distill(config, run)
         total_s = time.perf_counter() - begin_s
     ray.shutdown()
@@ -138,7 +132,7 @@ def measure(num_rows: int, folder: Path, connection: object) -> None:
             "num_rows": num_rows,
             "num_slots": dataset.num_slots,
             "num_stages": len(dataset.manifest.stages),
-            "peak_pss_gib": memory.peak_bytes / 1024**3,
+            "peak_pss_gib": max(memory.part_peak_bytes.values()) / 1024**3,
             "part_peak_pss_gib": {k: v / 1024**3 for k, v in memory.part_peak_bytes.items()},
             "generate_s": generated_s,
             "prepare_and_start_s": total_s - stages_s,

@@ -7,6 +7,8 @@ import os
 import secrets
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray
@@ -14,34 +16,54 @@ import ray
 from diet_ray.errors import ClusterError
 
 
-def connect(address: str | None = None, *, num_cpus: int | None = None) -> None:
+def connect(
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    object_store_bytes: int | None = None,
+    include_dashboard: bool | None = None,
+) -> None:
     """Joins the running cluster (`address`, or RAY_ADDRESS), or starts a local one.
 
-    Does nothing when already connected. Raises `ClusterError` if the address doesn't answer.
+    What follows `address` is for a local cluster; Ray chooses what is left out. Does nothing when
+    already connected. Raises `ClusterError` if the address doesn't answer.
     """
     if ray.is_initialized():
         return
     # Ray would otherwise say so on every start; the pools here state their own resources.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # It speaks before it has read its `logging_level`.
     logging.getLogger("ray").setLevel(logging.ERROR)
     target = address or os.environ.get("RAY_ADDRESS")
     if target is None:
         _use_passing_token()
-    terminate = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address=target,
-            num_cpus=None if target else num_cpus,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
+        with unchanged_handler(signal.SIGTERM):
+            ray.init(
+                address=target,
+                num_cpus=None if target else num_cpus,
+                object_store_memory=None if target else object_store_bytes,
+                include_dashboard=None if target else include_dashboard,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
     except (ConnectionError, ValueError, RuntimeError) as e:
         raise ClusterError(f"can't connect to Ray at {target}: {e}") from None
+
+
+@contextmanager
+def unchanged_handler(number: signal.Signals) -> Iterator[None]:
+    """Puts the handler of a signal back at the end: parts of Ray leave one of their own for good.
+
+    Only the main thread can, or has to.
+    """
+    handler = signal.getsignal(number)
+    try:
+        yield
     finally:
-        # Ray puts a handler of its own in its place.
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, terminate)
+            signal.signal(number, handler)
 
 
 def _use_passing_token() -> None:

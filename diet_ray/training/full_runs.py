@@ -23,6 +23,7 @@ import ray.train
 import torch
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from diet_ray.cluster import unchanged_handler
 from diet_ray.data.log import PreparedLog
 from diet_ray.errors import ClusterError
 from diet_ray.models.catalogue import Candidate
@@ -246,16 +247,13 @@ def _train(
                 logging_config=ray.train.LoggingConfig(log_level="ERROR"),
             ),
         )
-        interrupt = signal.getsignal(signal.SIGINT)
         try:
-            trainer.fit()
+            with unchanged_handler(signal.SIGINT):
+                trainer.fit()
         except ray.train.TrainingFailedError as e:
             running = ray.get(board.running.remote())
             raise _named_failure(e, {w: specs[i] for w, i in running.items()}) from None
         finally:
-            # The trainer puts a handler of its own in its place, for good.
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, interrupt)
             ray.get(board.close.remote())
             listener.join()
             ray.kill(board)
