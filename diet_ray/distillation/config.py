@@ -43,6 +43,8 @@ class DistillConfig:
     def __post_init__(self) -> None:
         if self.retained_rows < 2 or self.distilled_batch_size < 1:
             raise ValueError("retained_rows must be at least 2, distilled_batch_size at least 1")
+        if self.proxy.without_fields:
+            raise ValueError("proxy: without_fields: a proxy sees every field")
 
 
 def load_distill_config(path: str | Path) -> DistillConfig:

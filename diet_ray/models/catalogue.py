@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from diet_ray.data.batch import FeatureSpec
+from diet_ray.data.selection import FieldSelection, select_fields
 from diet_ray.errors import ConfigError
 from diet_ray.models.autoint import AutoInt
 from diet_ray.models.base import Recommender
@@ -65,6 +66,8 @@ class Candidate:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     batch_size: int = 512
+    without_fields: tuple[str, ...] = ()
+    """Fields of the log that the model doesn't get to see."""
 
     def __post_init__(self) -> None:
         sizes = (self.embedding_size, self.num_cross_layers, self.num_heads, self.batch_size)
@@ -79,7 +82,7 @@ class Candidate:
             _ = self.optimizer
         except ValueError as e:
             raise ConfigError(f"candidate `{self.name}`: {e}") from None
-        build(self, _PROBE, seed=0)
+        _construct(self, _PROBE, seed=0)
 
     @property
     def optimizer(self) -> OptimizerConfig:
@@ -101,7 +104,9 @@ class Candidate:
     @property
     def identity(self) -> str:
         """Equal for candidates that are one model, trained alike, under several names."""
-        training = ("learning_rate", "weight_decay", "batch_size")
+        training = ["learning_rate", "weight_decay", "batch_size"]
+        if self.without_fields:
+            training.append("without_fields")
         values = self.arguments | {name: getattr(self, name) for name in training}
         return f"{self.architecture}({', '.join(f'{k}={v}' for k, v in values.items())})"
 
@@ -125,11 +130,24 @@ def recommender_class(candidate: Candidate) -> type[Recommender]:
     return found
 
 
+def fields_of(candidate: Candidate, features: FeatureSpec) -> FieldSelection:
+    """Which of a log's fields the candidate sees. Raises `ConfigError` naming the candidate."""
+    try:
+        return select_fields(features, candidate.without_fields)
+    except ConfigError as e:
+        raise ConfigError(f"candidate `{candidate.name}`: {e}") from None
+
+
 def build(candidate: Candidate, features: FeatureSpec, seed: int) -> Recommender:
     """The candidate's model for a log's features, with first weights that depend on `seed` alone.
 
-    Leaves torch's random state as it was. Raises `ConfigError` naming the candidate.
+    It takes batches as `fields_of` leaves them. Leaves torch's random state as it was. Raises
+    `ConfigError` naming the candidate.
     """
+    return _construct(candidate, fields_of(candidate, features).features, seed)
+
+
+def _construct(candidate: Candidate, features: FeatureSpec, seed: int) -> Recommender:
     constructor: Any = recommender_class(candidate)
     generator = torch.default_generator
     state = generator.get_state()

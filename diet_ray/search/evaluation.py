@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diet_ray.data.batch import Batch
 from diet_ray.data.log import PreparedLog
+from diet_ray.data.selection import FieldSelection
 from diet_ray.errors import DataError
 from diet_ray.models.base import Recommender
 from diet_ray.search.sampling import even_positions, take_rows
@@ -29,6 +30,9 @@ class EvaluationRows:
 
     def __len__(self) -> int:
         return len(self.batch)
+
+    def select(self, selection: FieldSelection) -> EvaluationRows:
+        return EvaluationRows(selection(self.batch), self.num_ranking)
 
     def to(self, device: str) -> EvaluationRows:
         return EvaluationRows(self.batch.to(device), self.num_ranking)

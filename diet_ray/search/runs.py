@@ -14,8 +14,9 @@ from torch import Tensor
 
 from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.data.log import PreparedLog
+from diet_ray.data.selection import FieldSelection
 from diet_ray.models.base import Recommender
-from diet_ray.models.catalogue import Candidate, build
+from diet_ray.models.catalogue import Candidate, build, fields_of
 from diet_ray.search.evaluation import Evaluation, EvaluationRows, evaluate
 from diet_ray.search.sampling import subsample
 from diet_ray.training.loop import (
@@ -47,6 +48,9 @@ class TrainingRows:
 
     def __len__(self) -> int:
         return len(self.batch)
+
+    def select(self, selection: FieldSelection) -> TrainingRows:
+        return TrainingRows(selection(self.batch), self.target, self.weight)
 
     def to(self, device: str) -> TrainingRows:
         return TrainingRows(self.batch.to(device), self.target.to(device), self.weight.to(device))
@@ -100,13 +104,14 @@ def full_run(
     """Trains on all training rows of the log, streamed in time order, and evaluates."""
     begin_s = time.perf_counter()
     model = build(candidate, log.features, seed).to(device)
+    selection = fields_of(candidate, log.features)
     stream = (
-        batch
+        selection(batch)
         for _ in range(config.epochs)
         for batch in log.batches(log.train_stages, device=device)
     )
     fitted = fit(model, stream, candidate.optimizer, config.batch_size_of(candidate))
-    return _judged(candidate, seed, model, fitted, rows, begin_s)
+    return _judged(candidate, seed, model, fitted, rows.select(selection), begin_s)
 
 
 class DistilledRun:
@@ -127,11 +132,12 @@ class DistilledRun:
         begin_s = time.perf_counter()
         self.candidate = candidate
         self.seed = seed
+        self._selection = fields_of(candidate, features)
         self._model = build(candidate, features, seed).to(device)
         self._optimizer = ClickOptimizer(
             self._model, scaled_optimizer(candidate.optimizer, recipe.steps_per_step)
         )
-        self._batches = self._minibatches(train.to(device), recipe)
+        self._batches = self._minibatches(train.select(self._selection).to(device), recipe)
         self.num_steps_planned = recipe.epochs * -(-len(train) // recipe.batch_size)
         self.num_steps = self.num_rows = 0
         self.train_seconds = time.perf_counter() - begin_s
@@ -165,7 +171,7 @@ class DistilledRun:
     def result(self, rows: EvaluationRows) -> RunResult:
         """Judges the model as it stands."""
         begin_s = time.perf_counter()
-        evaluation = evaluate(self._model, rows)
+        evaluation = evaluate(self._model, rows.select(self._selection))
         self.evaluation_seconds += time.perf_counter() - begin_s
         if self._losses:
             self._close_point()
@@ -213,9 +219,11 @@ def thinned_run(
     """A full run over an evenly thinned stream: one pass over `fraction` of its rows, in order."""
     begin_s = time.perf_counter()
     model = build(candidate, log.features, seed).to(device)
-    stream = subsample(log, low=0.0, high=fraction, seed=_THINNING_SEED, device=device)
+    selection = fields_of(candidate, log.features)
+    thinned = subsample(log, low=0.0, high=fraction, seed=_THINNING_SEED, device=device)
+    stream = (selection(batch) for batch in thinned)
     fitted = fit(model, stream, candidate.optimizer, config.batch_size_of(candidate))
-    return _judged(candidate, seed, model, fitted, rows, begin_s)
+    return _judged(candidate, seed, model, fitted, rows.select(selection), begin_s)
 
 
 def progressive_run(
@@ -237,7 +245,7 @@ def progressive_run(
     honest: list[Tensor] = []
     fit(
         model,
-        [first],
+        [fields_of(candidate, features)(first)],
         candidate.optimizer,
         config.batch_size_of(candidate),
         on_step=lambda _, logit: honest.append(logit),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from diet_ray.data.batch import NUM_RESERVED_IDS, FeatureSpec
 from diet_ray.models.base import block_sizes
-from diet_ray.models.catalogue import Candidate, build, num_parameters
+from diet_ray.models.catalogue import Candidate, build, fields_of, num_parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,13 +19,14 @@ class ModelSize:
 
 def model_size(candidate: Candidate, features: FeatureSpec) -> ModelSize:
     """Counts on a model for the same fields with next to no ids; only the table depends on them."""
+    features = fields_of(candidate, features).features
     few = NUM_RESERVED_IDS + 1
     small = replace(
         features,
         num_ids=(few,) * len(features.num_ids),
         sequence=tuple(replace(s, num_ids=few) for s in features.sequence),
     )
-    model = build(candidate, small, seed=0)
+    model = build(replace(candidate, without_fields=()), small, seed=0)
     num_rows, width = model.table.weight.shape
     return ModelSize(
         dense=num_parameters(model) - num_rows * width,

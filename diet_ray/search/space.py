@@ -46,6 +46,7 @@ _ABBREVIATIONS = {
     "learning_rate": "lr",
     "weight_decay": "wd",
     "batch_size": "b",
+    "without_fields": "without",
 }
 
 

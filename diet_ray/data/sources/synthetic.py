@@ -8,6 +8,8 @@ What it is made of, so that candidates differ for reasons that are known:
 - crosses: an effect of every (category, device) and (category, hour) pair, not of either alone;
 - numeric effects that are not linear: price relative to what a user likes to spend, item age;
 - drift of each category's appeal, and of the overall rate;
+- interest: what kind of item a user is after now, which changes every few days and only shows in
+  what the user clicked lately;
 - label noise: the probability p becomes (1 − 2ε)·p + ε, which is the one that `true_probability`
   states and labels are drawn from.
 
@@ -18,6 +20,7 @@ however it is asked for, and memory doesn't depend on the number of rows.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +38,7 @@ BLOCK_ROWS = 65_536
 TASTE_SIZE = 8
 NUM_DEVICES = 4
 NUM_HOURS = 24
+NUM_KINDS = 8
 FRESH_ITEMS = 200
 """As many of the latest items share the rows that go to new items."""
 START_MS = 1_704_067_200_000  # 2024-01-01 UTC
@@ -72,6 +76,10 @@ class SyntheticConfig:
     """Strength of the match of user and item."""
     crosses: float = 0.6
     """Strength of the pairs' effects."""
+    interest: float = 0.0
+    """Strength of the match of an item with what its user is after at the time."""
+    interest_days: float = 3.0
+    """How long a user is after one kind of item."""
     label_noise: float = 0.05
     """ε: the chance that a label is the opposite of what it would have been."""
     base_rate: float = -1.0
@@ -81,8 +89,10 @@ class SyntheticConfig:
         sizes = (self.num_rows, self.num_users, self.num_items, self.num_categories, self.days)
         if min(sizes) < 1:
             raise ValueError("num_rows, num_users, num_items, num_categories, days: at least 1")
-        if self.seed < 0 or min(self.drift, self.taste, self.crosses) < 0:
-            raise ValueError("seed, drift, taste and crosses must be at least 0")
+        if self.seed < 0 or min(self.drift, self.taste, self.crosses, self.interest) < 0:
+            raise ValueError("seed, drift, taste, crosses and interest must be at least 0")
+        if self.interest_days <= 0:
+            raise ValueError("interest_days must be above 0")
         if not (0 <= self.new_item_share < 1 and 0 <= self.label_noise <= 0.5):
             raise ValueError("new_item_share must lie in [0, 1), label_noise in [0, 0.5]")
 
@@ -94,7 +104,8 @@ class World:
     user_taste (U, T); item_taste (2, I, T), the vectors between which an item turns; user_bias,
     user_price (U,); item_quality, item_price, item_category, item_birth (I,), the last as a share
     of the period; category_trend (2, C); device_cross (C, D); hour_cross (C, H); user_share (U,)
-    and item_share (I,), cumulative weights.
+    and item_share (I,), cumulative weights; item_kind (I,), which no column states; user_phase
+    (U,) and user_interest (U, periods), the kinds that a user is after one period after another.
     """
 
     user_taste: np.ndarray
@@ -110,6 +121,9 @@ class World:
     category_trend: np.ndarray
     device_cross: np.ndarray
     hour_cross: np.ndarray
+    item_kind: np.ndarray
+    user_phase: np.ndarray
+    user_interest: np.ndarray
 
 
 @functools.lru_cache(maxsize=2)
@@ -118,6 +132,7 @@ def world(config: SyntheticConfig) -> World:
     rng = np.random.default_rng([config.seed, 0])
     users, items, categories = config.num_users, config.num_items, config.num_categories
     scale = TASTE_SIZE**-0.25
+    num_interests = math.ceil(config.days / config.interest_days) + 1 if config.interest else 0
     # Old items first; the new ones appear evenly, none at the very end.
     num_old = max(1, items - int(items * config.new_item_share))
     birth = np.concatenate(
@@ -137,6 +152,9 @@ def world(config: SyntheticConfig) -> World:
         category_trend=0.5 * rng.normal(size=(2, categories)),
         device_cross=rng.normal(size=(categories, NUM_DEVICES)),
         hour_cross=rng.normal(size=(categories, NUM_HOURS)),
+        item_kind=rng.integers(NUM_KINDS, size=items),
+        user_phase=rng.random(users),
+        user_interest=rng.integers(NUM_KINDS, size=(users, num_interests)).astype(np.int8),
     )
 
 
@@ -247,6 +265,8 @@ def _block(config: SyntheticConfig, block: int) -> pa.Table:
         + 0.5 * np.exp(-age_days / 3.0)
         + 0.3 * config.drift * np.sin(2 * np.pi * time)
     )
+    if config.interest:
+        logit += config.interest * _interest(w, user, item, time, config)
     p = config.label_noise + (1.0 - 2.0 * config.label_noise) / (1.0 + np.exp(-logit))
     columns = [
         START_MS + elapsed_ms,
@@ -261,3 +281,16 @@ def _block(config: SyntheticConfig, block: int) -> pa.Table:
         p,
     ]
     return pa.table([pa.array(c) for c in columns], schema=SCHEMA)
+
+
+def _interest(
+    w: World, user: np.ndarray, item: np.ndarray, time: np.ndarray, config: SyntheticConfig
+) -> np.ndarray:
+    """√(K − 1) where an item's kind is the one its user is after, −1/√(K − 1) elsewhere, (n,).
+
+    So its mean is 0 and its SD 1. Users change their minds at times of their own.
+    """
+    period = np.floor(time * config.days / config.interest_days + w.user_phase[user])
+    wanted = w.user_interest[user, period.astype(np.int64)]
+    root = np.sqrt(NUM_KINDS - 1)
+    return np.where(wanted == w.item_kind[item], root, -1.0 / root)
