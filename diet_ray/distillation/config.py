@@ -36,13 +36,11 @@ class DistillConfig:
     fusion: FusionConfig = field(default_factory=FusionConfig)
     retained_rows: int = 4096
     """Real rows of earlier stages that refinement is judged on, besides as many of the stage."""
-    distilled_batch_size: int = 32
-    """Mini-batch of the shipped recipe."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.retained_rows < 2 or self.distilled_batch_size < 1:
-            raise ValueError("retained_rows must be at least 2, distilled_batch_size at least 1")
+        if self.retained_rows < 2:
+            raise ValueError("retained_rows must be at least 2")
         if self.proxy.without_fields:
             raise ValueError("proxy: without_fields: a proxy sees every field")
 

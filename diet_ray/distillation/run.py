@@ -217,12 +217,7 @@ def _watcher(log: PreparedLog, progress: Progress) -> Watcher:
 def _description(
     config: DistillConfig, log: PreparedLog, state: StreamState, num_slots: int
 ) -> Description:
-    recipe = matched_recipe(
-        num_rows_full=state.rows_seen,
-        num_slots=num_slots,
-        full_batch_size=config.proxy.batch_size,
-        batch_size=config.distilled_batch_size,
-    )
+    recipe = matched_recipe(num_rows_full=state.rows_seen, num_slots=num_slots)
     return Description(
         schema=log.schema,
         features=log.features,

@@ -126,7 +126,9 @@ def sample_recipes(recipe: Recipe) -> tuple[Recipe, ...]:
 
     Step sizes: a full run's own, the distilled recipe's, and twice that one's learning rate.
     """
-    plain = dataclasses.replace(recipe, order="time", residual_share=0.0)
+    plain = dataclasses.replace(
+        recipe, order="time", residual_share=0.0, dense_drift=0.0, table_drift=0.0
+    )
     sizes = dict.fromkeys((1.0, recipe.steps_per_step, 4.0 * recipe.steps_per_step))
     recipes = [dataclasses.replace(plain, steps_per_step=k) for k in sizes]
     return (*recipes, dataclasses.replace(plain, order="shuffle"))

@@ -24,12 +24,13 @@ from diet_ray.training.loop import (
     FitResult,
     click_loss,
     distilled_batches,
+    drift_match,
     fit,
     train_step,
 )
 from diet_ray.training.metrics import log_loss
 from diet_ray.training.optimizer import ClickOptimizer
-from diet_ray.training.recipe import Recipe, scaled_optimizer
+from diet_ray.training.recipe import Recipe
 
 FORWARD_SHARE = 1.0 / 3.0
 """A forward pass over a row against a training visit: no backward pass, no update."""
@@ -135,10 +136,14 @@ class DistilledRun:
         self._selection = fields_of(candidate, features)
         self._model = build(candidate, features, seed).to(device)
         self._optimizer = ClickOptimizer(
-            self._model, scaled_optimizer(candidate.optimizer, recipe.steps_per_step)
+            self._model, recipe.optimizer_of(candidate.optimizer, candidate.batch_size)
         )
-        self._batches = self._minibatches(train.select(self._selection).to(device), recipe)
-        self.num_steps_planned = recipe.epochs * -(-len(train) // recipe.batch_size)
+        self._drift = drift_match(recipe)
+        batch_size = recipe.batch_size_of(candidate.batch_size)
+        self._batches = self._minibatches(
+            train.select(self._selection).to(device), recipe, batch_size
+        )
+        self.num_steps_planned = recipe.epochs * -(-len(train) // batch_size)
         self.num_steps = self.num_rows = 0
         self.train_seconds = time.perf_counter() - begin_s
         self.evaluation_seconds = 0.0
@@ -146,9 +151,11 @@ class DistilledRun:
         self._curve: list[tuple[int, float]] = []
 
     def _minibatches(
-        self, train: TrainingRows, recipe: Recipe
+        self, train: TrainingRows, recipe: Recipe, batch_size: int
     ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-        return distilled_batches(train.batch, train.target, train.weight, recipe, self.seed)
+        return distilled_batches(
+            train.batch, train.target, train.weight, recipe, batch_size, self.seed
+        )
 
     def advance(self, num_steps: int) -> None:
         """Takes up to `num_steps` more steps; fewer if the run ends before."""
@@ -156,7 +163,7 @@ class DistilledRun:
         self._model.train()
         for _ in range(min(num_steps, self.num_steps_planned - self.num_steps)):
             batch, target, weight = next(self._batches)
-            logit = train_step(self._model, self._optimizer, batch, target, weight)
+            logit = train_step(self._model, self._optimizer, batch, target, weight, self._drift)
             self._losses.append(click_loss(logit, target, weight))
             self.num_steps += 1
             self.num_rows += len(batch)

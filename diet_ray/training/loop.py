@@ -12,8 +12,9 @@ from torch import Tensor
 from diet_ray.data.batch import Batch, concatenate
 from diet_ray.models.base import Recommender
 from diet_ray.training.config import OptimizerConfig
+from diet_ray.training.drift import NO_FACTORS, DriftMatch
 from diet_ray.training.optimizer import ClickOptimizer
-from diet_ray.training.recipe import Recipe, scaled_optimizer
+from diet_ray.training.recipe import Recipe
 
 STEPS_PER_POINT = 64
 """Steps that one point of a loss curve is the mean of."""
@@ -46,12 +47,14 @@ def train_step(
     batch: Batch,
     target: Tensor | None = None,
     weight: Tensor | None = None,
+    drift: DriftMatch | None = None,
 ) -> Tensor:
     """One step on a mini-batch; returns the logits (B,) predicted before it.
 
-    `target` (B,) replaces the label, `weight` (B,) is taken relative to its sum.
+    `target` (B,) replaces the label, `weight` (B,) is taken relative to its sum, `drift` sets how
+    long the step is.
     """
-    return _step(model, optimizer, batch, target, weight)[0]
+    return _step(model, optimizer, batch, target, weight, drift)[0]
 
 
 def _step(
@@ -60,6 +63,7 @@ def _step(
     batch: Batch,
     target: Tensor | None,
     weight: Tensor | None,
+    drift: DriftMatch | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Logits (B,) and loss () before the step, detached."""
     rows = model.table.rows(batch)
@@ -72,7 +76,9 @@ def _step(
         logit, target.to(logit.dtype), None if weight is None else weight.to(logit.dtype)
     )
     loss.backward()
-    optimizer.step(rows, gathered.grad if gathered.grad is not None else torch.zeros_like(gathered))
+    factors = NO_FACTORS if drift is None else drift.factors(logit, target, batch.label)
+    gradient = gathered.grad if gathered.grad is not None else torch.zeros_like(gathered)
+    optimizer.step(rows, gradient, factors)
     return logit.detach(), loss.detach()
 
 
@@ -156,8 +162,15 @@ def distilled_targets(soft_label: Tensor, residual: Tensor, residual_share: floa
     return torch.sigmoid(soft_label) + residual_share * residual
 
 
+def drift_match(recipe: Recipe) -> DriftMatch | None:
+    """What sets the length of a distilled run's steps; None if the recipe leaves them alone."""
+    if not recipe.dense_drift and not recipe.table_drift:
+        return None
+    return DriftMatch(recipe.row_visit_fraction, recipe.dense_drift, recipe.table_drift)
+
+
 def distilled_batches(
-    batch: Batch, target: Tensor, weight: Tensor, recipe: Recipe, seed: int
+    batch: Batch, target: Tensor, weight: Tensor, recipe: Recipe, batch_size: int, seed: int
 ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
     """The mini-batches (rows, target, weight) of a whole distilled run, in the recipe's order."""
     generator = torch.Generator().manual_seed(seed)
@@ -167,8 +180,8 @@ def distilled_batches(
             slots, targets, weights = batch[order], target[order], weight[order]
         else:
             slots, targets, weights = batch, target, weight
-        for begin in range(0, len(slots), recipe.batch_size):
-            part = slice(begin, begin + recipe.batch_size)
+        for begin in range(0, len(slots), batch_size):
+            part = slice(begin, begin + batch_size)
             yield slots[part], targets[part], weights[part]
 
 
@@ -179,22 +192,26 @@ def fit_distilled(
     weight: Tensor,
     recipe: Recipe,
     optimizer: OptimizerConfig,
+    batch_size: int,
     seed: int,
 ) -> FitResult:
     """Trains on a distilled dataset as its recipe says.
 
-    batch, target (M,), weight (M,): the slots, in time order. `optimizer` is the candidate's own;
-    the recipe scales it. In each mini-batch weights count relative to their sum there, so the last
-    one of an epoch, if shorter, makes a step as any other does. `seed` orders `shuffle`.
+    batch, target (M,), weight (M,): the slots, in time order. `optimizer` and `batch_size` are the
+    candidate's own; the recipe scales them. In each mini-batch weights count relative to their sum
+    there, so the last one of an epoch, if shorter, makes a step as any other does. `seed` orders
+    `shuffle`.
     """
     device = model.table.weight.device
     dtype = model.table.weight.dtype
     batch, target, weight = batch.to(device), target.to(device, dtype), weight.to(device, dtype)
-    steps = ClickOptimizer(model, scaled_optimizer(optimizer, recipe.steps_per_step))
+    steps = ClickOptimizer(model, recipe.optimizer_of(optimizer, batch_size))
+    drift = drift_match(recipe)
     model.train()
     progress = _Progress()
-    for part in distilled_batches(batch, target, weight, recipe, seed):
-        _, loss = _step(model, steps, *part)
+    size = recipe.batch_size_of(batch_size)
+    for part in distilled_batches(batch, target, weight, recipe, size, seed):
+        _, loss = _step(model, steps, *part, drift)
         progress.add(len(part[1]), loss)
     return progress.result()
 

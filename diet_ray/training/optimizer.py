@@ -21,14 +21,19 @@ from torch import Tensor
 from diet_ray.models.base import Recommender
 from diet_ray.models.growth import copy_blocks
 from diet_ray.training.config import OptimizerConfig
+from diet_ray.training.drift import NO_FACTORS, StepFactors
 
 
 class ClickOptimizer:
     """Updates one model in place from `.grad` of its dense weights and the gathered gradient."""
 
-    def __init__(self, model: Recommender, config: OptimizerConfig) -> None:
+    def __init__(
+        self, model: Recommender, config: OptimizerConfig, row_factor: Tensor | None = None
+    ) -> None:
+        """`row_factor` (table rows,) multiplies the steps of each row of the table."""
         self.config = config
         self.model = model
+        self._row_factor = row_factor
         table = model.table.weight
         self._dense = {
             name: p
@@ -46,8 +51,8 @@ class ClickOptimizer:
         self._step = torch.zeros((), dtype=torch.float32, device=table.device)
 
     @torch.no_grad()
-    def step(self, rows: Tensor, gathered_grad: Tensor) -> None:
-        """One update. Consumes the dense gradients.
+    def step(self, rows: Tensor, gathered_grad: Tensor, factors: StepFactors = NO_FACTORS) -> None:
+        """One update, `factors` times as long. Consumes the dense gradients.
 
         rows: table rows (B, P) of the mini-batch; gathered_grad: gradient (B, P, width) of the
         mini-batch's mean loss at the embeddings gathered from them.
@@ -66,7 +71,14 @@ class ClickOptimizer:
                 seconds.append(self._moments[name][1])
                 p.grad = None
         self._step += 1.0
-        self._adam(weights, grads, firsts, seconds)
+        if self._row_factor is None and factors == NO_FACTORS:
+            self._adam(weights, grads, firsts, seconds, 1.0)
+        else:
+            before = weight.clone()
+            self._adam(weights[:1], grads[:1], firsts[:1], seconds[:1], factors.table)
+            self._adam(weights[1:], grads[1:], firsts[1:], seconds[1:], factors.dense)
+            if self._row_factor is not None:
+                weight.sub_(before).mul_(self._row_factor[touched, None]).add_(before)
 
         # A row that stands here several times (on a GPU) is written several times the same.
         table.index_copy_(0, touched, weight)
@@ -99,7 +111,10 @@ class ClickOptimizer:
         grads: list[Tensor],
         firsts: list[Tensor],
         seconds: list[Tensor],
+        factor: float,
     ) -> None:
+        if not weights:
+            return
         # torch.optim.AdamW(fused=True) is this kernel, for parameters that stay the same tensors.
         torch._fused_adamw_(
             weights,
@@ -108,7 +123,7 @@ class ClickOptimizer:
             seconds,
             [],
             [self._step] * len(weights),
-            lr=self.config.learning_rate,
+            lr=self.config.learning_rate * factor,
             beta1=self.config.beta1,
             beta2=self.config.beta2,
             weight_decay=self.config.weight_decay,

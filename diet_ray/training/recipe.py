@@ -3,42 +3,67 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from diet_ray.training.config import OptimizerConfig
+
+STEPS_PER_STEP = 4.0
+"""Steps of full training that one step on a distilled dataset stands for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     epochs: int = 1
-    batch_size: int = 32
+    batch_share: float = 1.0
+    """Mini-batch as a share of the candidate's own batch size."""
     order: Literal["time", "shuffle"] = "time"
     residual_share: float = 0.0
     """Target of a slot = σ(soft label) + residual_share · (observed label − honest prediction)."""
     steps_per_step: float = 1.0
     """κ: how many steps of full training one step on the distilled dataset stands for."""
+    row_visit_fraction: float = 1.0
+    """r: row visits of a distilled run over those of a full run."""
+    dense_drift: float = 0.0
+    """Exponent of the drift factor c on dense weights, see `drift`; 0 leaves their steps alone."""
+    table_drift: float = 0.0
+    """Exponent of the drift factor on embeddings."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError("epochs and batch_size must be at least 1")
+        if self.epochs < 1 or self.batch_share <= 0:
+            raise ValueError("epochs must be at least 1, batch_share above 0")
         if self.residual_share < 0 or self.steps_per_step <= 0:
             raise ValueError("residual_share must be at least 0, steps_per_step above 0")
+        if self.row_visit_fraction <= 0:
+            raise ValueError("row_visit_fraction must be above 0")
+        if self.dense_drift < 0 or self.table_drift < 0:
+            raise ValueError("dense_drift and table_drift must be at least 0")
+
+    def batch_size_of(self, full_batch_size: int) -> int:
+        """Rows of a mini-batch for a candidate that takes `full_batch_size` in full training."""
+        return max(1, round(self.batch_share * full_batch_size))
+
+    def optimizer_of(self, optimizer: OptimizerConfig, full_batch_size: int) -> OptimizerConfig:
+        """The candidate's optimiser for steps on the distilled dataset, rounding accounted for."""
+        rounding = self.batch_size_of(full_batch_size) / (self.batch_share * full_batch_size)
+        return scaled_optimizer(optimizer, self.steps_per_step * rounding)
 
 
 def matched_recipe(
-    *, num_rows_full: int, num_slots: int, full_batch_size: int, batch_size: int = 32
+    *, num_rows_full: int, num_slots: int, steps_per_step: float = STEPS_PER_STEP
 ) -> Recipe:
-    """One epoch in time order whose every step plays κ = B' / (r · B) full ones.
+    """One epoch in time order; every candidate keeps its batch size and rate, rescaled.
 
-    r = num_slots / num_rows_full, B = full_batch_size, B' = batch_size. The observed residual gets
-    the share √r, so that its noise, summed over 1/r times fewer rows, keeps its scale.
+    A full run takes T steps of B rows. With r = num_slots / num_rows_full, a distilled run takes
+    T / κ steps of κ·r·B rows, each standing for κ full ones.
     """
-    r = num_slots / num_rows_full
+    r = min(1.0, num_slots / num_rows_full)
     return Recipe(
-        batch_size=batch_size,
-        residual_share=math.sqrt(r),
-        steps_per_step=max(1.0, batch_size / (r * full_batch_size)),
+        batch_share=min(1.0, steps_per_step * r),
+        steps_per_step=min(steps_per_step, 1.0 / r),
+        row_visit_fraction=r,
+        dense_drift=0.5,
+        table_drift=0.5,
     )
 
 
@@ -48,7 +73,8 @@ def scaled_optimizer(optimizer: OptimizerConfig, steps_per_step: float) -> Optim
     Learning rate and weight decay × √κ, 1 − β × κ (β at least 0), ε / √κ.
     """
     root = math.sqrt(steps_per_step)
-    return OptimizerConfig(
+    return replace(
+        optimizer,
         learning_rate=optimizer.learning_rate * root,
         weight_decay=optimizer.weight_decay * root,
         beta1=max(0.0, 1.0 - steps_per_step * (1.0 - optimizer.beta1)),

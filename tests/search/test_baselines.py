@@ -30,7 +30,7 @@ from tests.search.memory_log import FEATURES, memory_log
 
 LOG = memory_log()
 RATES = (0.003, 0.03, 0.3, 1.0)
-RECIPE = Recipe(batch_size=16, residual_share=0.2, steps_per_step=4.0)
+RECIPE = Recipe(batch_share=1 / 8, residual_share=0.2, steps_per_step=4.0)
 
 
 def setting(candidates=CANDIDATES, seeds=(7, 8)) -> Setting:
@@ -63,10 +63,10 @@ def test_rows_of_the_sample_baselines() -> None:
 
 def test_recipes_of_the_samples_take_as_many_steps() -> None:
     recipes = sample_recipes(RECIPE)
-    assert {(r.epochs, r.batch_size, r.residual_share) for r in recipes} == {(1, 16, 0.0)}
+    assert {(r.epochs, r.batch_share, r.residual_share) for r in recipes} == {(1, 1 / 8, 0.0)}
     assert [r.steps_per_step for r in recipes] == [1.0, 4.0, 16.0, 4.0]
     assert [r.order for r in recipes] == ["time", "time", "time", "shuffle"]
-    assert len(sample_recipes(Recipe(batch_size=16))) == 3
+    assert len(sample_recipes(Recipe(batch_share=1 / 8))) == 3
 
 
 def test_relative_scores_by_hand() -> None:

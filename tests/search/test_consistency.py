@@ -49,7 +49,7 @@ def distilled(log: MemoryLog, features: FeatureSpec = FEATURES) -> DistilledSet:
     return DistilledSet(
         train=hard(random_rows(log, 210, seed=1)),
         features=features,
-        recipe=Recipe(batch_size=16, steps_per_step=2.0),
+        recipe=Recipe(batch_share=1 / 8, steps_per_step=2.0),
         num_bytes=400,
         distill_seconds=7.0,
     )

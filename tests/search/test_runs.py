@@ -71,11 +71,13 @@ def test_epochs_and_batch_size_of_full_runs() -> None:
 
 @pytest.mark.parametrize("order", ["time", "shuffle"])
 def test_a_distilled_run_follows_its_recipe(order: str) -> None:
-    recipe = Recipe(epochs=2, batch_size=16, order=order, steps_per_step=4.0)
+    recipe = Recipe(epochs=2, batch_share=1 / 8, order=order, steps_per_step=4.0)
     train = distilled_rows()
     found = distilled_run(DNN, train, FEATURES, recipe, ROWS, 5)
     model = build(DNN, FEATURES, 5)
-    fitted = fit_distilled(model, train.batch, train.target, train.weight, recipe, DNN.optimizer, 5)
+    fitted = fit_distilled(
+        model, train.batch, train.target, train.weight, recipe, DNN.optimizer, 128, 5
+    )
     assert found.evaluation == evaluate(model, ROWS)
     assert found.row_visits == fitted.num_rows == 200
     assert found.num_steps == fitted.num_steps == 14
@@ -84,7 +86,7 @@ def test_a_distilled_run_follows_its_recipe(order: str) -> None:
 
 
 def test_a_run_in_parts_is_the_same_run() -> None:
-    recipe = Recipe(batch_size=16)
+    recipe = Recipe(batch_share=1 / 8)
     whole = distilled_run(DNN, distilled_rows(), FEATURES, recipe, ROWS, 5)
     run = DistilledRun(DNN, distilled_rows(), FEATURES, recipe, 5)
     for _ in range(3):

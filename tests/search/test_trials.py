@@ -22,7 +22,7 @@ LOG = memory_log()
 ROWS = DistilledRows(
     train=hard(random_rows(LOG, 200, seed=1)),
     features=FEATURES,
-    recipe=Recipe(batch_size=16, steps_per_step=4.0),
+    recipe=Recipe(batch_share=1 / 8, steps_per_step=4.0),
     evaluation=evaluation_rows(LOG, 400),
 )
 

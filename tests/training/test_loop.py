@@ -192,7 +192,7 @@ def test_training_turns_dropout_on_even_after_an_evaluation() -> None:
     target, weight = LOG.label[:100], torch.ones(100)
     models = [model_of(dropout=0.5), model_of(dropout=0.5).eval()]
     for model in models:
-        fit_distilled(model, LOG[:100], target, weight, Recipe(), CONFIG, seed=0)
+        fit_distilled(model, LOG[:100], target, weight, Recipe(), CONFIG, 32, seed=0)
     assert_same_weights(*models)
 
 
@@ -201,10 +201,10 @@ TARGET = torch.linspace(-0.2, 1.2, 70)
 WEIGHT = torch.linspace(1.0, 9.0, 70)
 
 
-def slots_in_order(recipe: Recipe, seed: int) -> list[list[int]]:
+def slots_in_order(recipe: Recipe, seed: int, batch_size: int = 32) -> list[list[int]]:
     """Which slots each mini-batch holds; rows, targets and weights must agree."""
     found = []
-    for batch, target, weight in distilled_batches(SLOTS, TARGET, WEIGHT, recipe, seed):
+    for batch, target, weight in distilled_batches(SLOTS, TARGET, WEIGHT, recipe, batch_size, seed):
         slots = [int((t == TARGET).nonzero()) for t in target]
         assert torch.equal(weight, WEIGHT[slots])
         assert same_rows(batch, SLOTS[torch.tensor(slots)])
@@ -219,24 +219,24 @@ def test_distilled_epochs_are_in_time_order() -> None:
 
 
 def test_shuffled_epochs_hold_every_slot_once_and_follow_the_seed() -> None:
-    recipe = Recipe(epochs=2, order="shuffle", batch_size=25)
-    order = slots_in_order(recipe, seed=0)
+    recipe = Recipe(epochs=2, order="shuffle")
+    order = slots_in_order(recipe, seed=0, batch_size=25)
     assert [len(slots) for slots in order] == [25, 25, 20] * 2
     first, second = (list(itertools.chain(*epoch)) for epoch in (order[:3], order[3:]))
     assert sorted(first) == sorted(second) == list(range(70))
     assert first != second
     assert first != list(range(70))
     torch.manual_seed(9)
-    assert slots_in_order(recipe, seed=0) == order
-    assert slots_in_order(recipe, seed=1) != order
+    assert slots_in_order(recipe, seed=0, batch_size=25) == order
+    assert slots_in_order(recipe, seed=1, batch_size=25) != order
 
 
 def test_fit_distilled_is_the_loop_written_out() -> None:
     # √4 and 4 by hand, and weights of any scale.
     model, reference = large_model("deepfm"), large_model("deepfm")
-    recipe = Recipe(epochs=2, batch_size=70, steps_per_step=4.0)
+    recipe = Recipe(epochs=2, batch_share=0.5, steps_per_step=4.0)
     result = fit_distilled(
-        model, SLOTS, TARGET, WEIGHT, recipe, OptimizerConfig(learning_rate=0.01), seed=0
+        model, SLOTS, TARGET, WEIGHT, recipe, OptimizerConfig(learning_rate=0.01), 140, seed=0
     )
     adam = OptimizerConfig(learning_rate=0.02, beta1=0.6, beta2=0.996, epsilon=0.5e-8)
     optimizer = ClickOptimizer(reference, adam)

@@ -11,16 +11,22 @@ from diet_ray.training.recipe import Recipe, matched_recipe, scaled_optimizer
 
 
 def test_matched_recipe_by_hand() -> None:
-    # 1 % of 60,000 rows; 32 slots stand for 3200 rows, 6.25 mini-batches of 512.
-    recipe = matched_recipe(num_rows_full=60_000, num_slots=600, full_batch_size=512)
-    assert (recipe.batch_size, recipe.epochs, recipe.order) == (32, 1, "time")
-    assert recipe.steps_per_step == pytest.approx(32 / (0.01 * 512))
-    assert recipe.residual_share == pytest.approx(0.1)
+    # 1 % of 60,000 rows; 20 slots stand for 2000 rows, four mini-batches of 500.
+    recipe = matched_recipe(num_rows_full=60_000, num_slots=600)
+    assert (recipe.epochs, recipe.order, recipe.steps_per_step) == (1, "time", 4.0)
+    assert [recipe.batch_size_of(b) for b in (500, 1000, 10)] == [20, 40, 1]
+    assert recipe.row_visit_fraction == pytest.approx(0.01)
+    adam = recipe.optimizer_of(OptimizerConfig(learning_rate=1e-3), 500)
+    assert adam.learning_rate == pytest.approx(2e-3)
+    # Rounded up from 0.4 rows to one, a step stands for 10 of full training.
+    assert recipe.optimizer_of(OptimizerConfig(), 10).beta2 == pytest.approx(1 - 10e-3)
 
 
-def test_a_step_stands_for_one_at_least() -> None:
-    recipe = matched_recipe(num_rows_full=100, num_slots=100, full_batch_size=512, batch_size=32)
-    assert recipe.steps_per_step == 1.0
+def test_all_rows_of_a_log_are_trained_on_as_in_full_training() -> None:
+    recipe = matched_recipe(num_rows_full=100, num_slots=100)
+    assert recipe.batch_size_of(512) == 512
+    adam = recipe.optimizer_of(OptimizerConfig(), 512)
+    assert adam == scaled_optimizer(OptimizerConfig(), 1.0)
 
 
 @given(st.floats(1.0, 2000.0))
@@ -46,7 +52,7 @@ def test_one_step_for_one_changes_nothing() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"epochs": 0}, {"batch_size": 0}, {"residual_share": -0.1}, {"steps_per_step": 0.0}],
+    [{"epochs": 0}, {"batch_share": 0.0}, {"residual_share": -0.1}, {"steps_per_step": 0.0}],
 )
 def test_impossible_recipes_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):

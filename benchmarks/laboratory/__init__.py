@@ -1,0 +1,1 @@
+"""The laboratory behind `benchmarks/ranking.py`: logs, candidates, full runs, methods, figures."""
