@@ -93,8 +93,8 @@ def plain_pass_s(run: Path) -> float:
     config = load_run_config(RunFolder(run))
     log = PreparedLog.open(str(RunFolder(run).log))
     begin_s = time.perf_counter()
-    model = build(config.proxy, log.features, config.seed)
-    fit(model, log.batches(log.train_stages), config.proxy.optimizer, config.proxy.batch_size)
+    model = build(config.lead, log.features, config.seed)
+    fit(model, log.batches(log.train_stages), config.lead.optimizer, config.lead.batch_size)
     return time.perf_counter() - begin_s
 
 

@@ -16,13 +16,15 @@ SETTINGS: dict[str, Any] = {
     "source": {"paths": ["log.parquet"]},
     "stages": {"by": "rows", "rows": 1000, "test_fraction": 0.2, "shard_rows": 300},
     "budget": {"fraction": 0.05},
-    "proxy": {
-        "name": "proxy",
-        "architecture": "dnn",
-        "embedding_size": 4,
-        "hidden_sizes": [8],
-        "batch_size": 128,
-    },
+    "proxies": [
+        {
+            "name": "proxy",
+            "architecture": "dnn",
+            "embedding_size": 4,
+            "hidden_sizes": [8],
+            "batch_size": 128,
+        }
+    ],
     "influence": {"num_scorers": 1},
     "refinement": {"outer_steps": 2},
     "retained_rows": 256,

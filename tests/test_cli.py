@@ -75,7 +75,7 @@ def test_distilled_dataset(run: Path) -> None:
     assert dataset.weights.sum().item() == pytest.approx(3200)
     manifest = json.loads((run / "distilled" / "manifest.json").read_text())
     assert [s["rows"] for s in manifest["stages"]] == [1000, 1000, 1000, 200]
-    assert manifest["proxy"]["architecture"] == "dnn"
+    assert [p["architecture"] for p in manifest["proxies"]] == ["dnn"]
     # Any Parquet reader opens it, and its rows are rows of the log.
     slots = pq.read_table(run / "distilled" / "memory.parquet")
     assert max(slots["_row"].to_pylist()) < 3200
@@ -192,7 +192,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
         ({"seed": "one"}, ["distill.yaml: seed", "whole number", "'one'"]),
         ({"budget": {"fraction": 0.001}}, ["2 slots for 1600 rows", "strata", "fraction"]),
         ({"influence": {"num_scorers": 100}}, ["influence scoring needs 3 CPUs", "cluster has 2"]),
-        ({"proxy": {"name": "p", "architecture": "dcnv3"}}, ["`dcnv3`", "`dcnv2`"]),
+        ({"proxies": [{"name": "p", "architecture": "dcnv3"}]}, ["`dcnv3`", "`dcnv2`"]),
         ({"source": {"paths": ["missing.parquet"]}}, ["missing.parquet", "no such file"]),
         ({"schema": "other.yaml"}, ["other.yaml", "no such file"]),
     ],

@@ -11,7 +11,7 @@ class BudgetConfig:
 
     fraction: float | None = None
     slots: int | None = None
-    boundary_factor: float = 1.25
+    boundary_factor: float = 1.0
     """A stage proposes this many times its share; fusion brings the memory back to budget."""
 
     def __post_init__(self) -> None:

@@ -17,9 +17,17 @@ from diet_ray.memory.fusion import FusionConfig
 from diet_ray.models.catalogue import Candidate
 
 
-def default_proxy() -> Candidate:
-    """A plain network: fast, and of no family that its soft labels would favour much."""
-    return Candidate(name="proxy", architecture="dnn", hidden_sizes=(128, 64))
+def default_proxies() -> tuple[Candidate, ...]:
+    """Three families (crosses, products, histories): what one can't express another may.
+
+    They learn faster than a candidate at its default, since what they miss no candidate can learn
+    from them.
+    """
+    return (
+        Candidate(name="deepfm", architecture="deepfm", learning_rate=3e-3),
+        Candidate(name="pnn", architecture="pnn", learning_rate=3e-3, batch_size=256),
+        Candidate(name="din", architecture="din", learning_rate=3e-3),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +37,12 @@ class DistillConfig:
     source: SourceConfig
     stages: StageConfig = field(default_factory=StageConfig)
     budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(fraction=0.01))
-    proxy: Candidate = field(default_factory=default_proxy)
+    proxies: tuple[Candidate, ...] = field(default_factory=default_proxies)
+    """Models trained along the stream, whose mean logit is the soft label; the first one leads:
+    influence is scored under its weights."""
+    held_out_factor: float = 2.0
+    """Rows that no proxy trains on, as a multiple of the slots of a stage. Slots drawn uniformly
+    are among them, so that no soft label knows the slot's own label."""
     influence: InfluenceConfig = field(default_factory=InfluenceConfig)
     addressing: AddressingConfig = field(default_factory=AddressingConfig)
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
@@ -38,11 +51,20 @@ class DistillConfig:
     """Real rows of earlier stages that refinement is judged on, besides as many of the stage."""
     seed: int = 0
 
+    @property
+    def lead(self) -> Candidate:
+        """The proxy under whose weights influence is scored."""
+        return self.proxies[0]
+
     def __post_init__(self) -> None:
         if self.retained_rows < 2:
             raise ValueError("retained_rows must be at least 2")
-        if self.proxy.without_fields:
-            raise ValueError("proxy: without_fields: a proxy sees every field")
+        if not self.proxies or len({p.name for p in self.proxies}) < len(self.proxies):
+            raise ValueError("proxies: at least one, and every name once")
+        if any(p.without_fields for p in self.proxies):
+            raise ValueError("proxies: without_fields: a proxy sees every field")
+        if self.held_out_factor < 0:
+            raise ValueError("held_out_factor must be at least 0")
 
 
 def load_distill_config(path: str | Path) -> DistillConfig:

@@ -22,9 +22,14 @@ from torch import Tensor
 from diet_ray.data.batch import Batch
 from diet_ray.data.log import PreparedLog, Stage
 from diet_ray.distillation.config import DistillConfig
-from diet_ray.distillation.proxy import Proxy
+from diet_ray.distillation.proxy import HeldOut, Proxies
 from diet_ray.distillation.retention import RowSample, StageSampler, merge
-from diet_ray.distillation.stage import addressed_slots, propose_slots, refine_slots
+from diet_ray.distillation.stage import (
+    addressed_slots,
+    propose_slots,
+    refine_slots,
+    relabelled,
+)
 from diet_ray.distillation.stream import StageRecord, StreamState
 from diet_ray.errors import ConfigError
 from diet_ray.influence.shard_scores import StageScores
@@ -52,6 +57,9 @@ class Memory(Protocol):
 
     def last_commit(self) -> tuple[int, dict[str, bytes]] | None: ...
 
+
+MAX_HELD_OUT = 0.2
+"""No larger share of a stage is kept from the proxies."""
 
 STEPS = ("published", "trained", "scored", "added", "refined", "fused", "committed")
 """The points of a stage at which `Watcher.on_step` is called."""
@@ -94,10 +102,10 @@ def resume(
     """The state after the memory's last commit, or that of a run that begins."""
     committed = memory.last_commit()
     first = log.train_stages[0].index if committed is None else committed[0]
-    proxy = Proxy(config.proxy, log.features_at(first), config.seed, device)
+    proxies = Proxies(config.proxies, log.features_at(first), config.seed, device)
     if committed is None:
-        return StreamState(proxy=proxy)
-    return StreamState.from_blobs(proxy, committed[1])
+        return StreamState(proxies=proxies)
+    return StreamState.from_blobs(proxies, committed[1])
 
 
 def remaining_stages(log: PreparedLog, state: StreamState) -> tuple[Stage, ...]:
@@ -145,12 +153,13 @@ class Distiller:
     def _distil(self, stage: Stage) -> StageRecord:
         state, config, number = self.state, self.config, stage.index
         features = self.log.features_at(number)
-        state.proxy.grow(features)
-        before = state.proxy.snapshot()
-        self._scorer.publish(number, state.proxy.weights())
+        state.proxies.grow(features)
+        lead = state.proxies.lead
+        before = lead.snapshot()
+        self._scorer.publish(number, lead.weights())
         self._step(number, "published")
 
-        honest, loss, sample = self._train(stage)
+        honest, held_out, loss, sample = self._train(stage)
         self._step(number, "trained")
         scores = self._scorer.results(number)
         self._step(number, "scored")
@@ -158,8 +167,9 @@ class Distiller:
         added = propose_slots(
             scores,
             honest,
+            held_out,
             stage.first_row,
-            state.proxy.model,
+            state.proxies.predict,
             features,
             stage=number,
             next_slot=self._next_slot,
@@ -168,7 +178,7 @@ class Distiller:
         self._next_slot = ack.next_slot
         self._step(number, "added")
 
-        slots = self._memory.slots()
+        slots = relabelled(self._memory.slots(), state.proxies.predict, features)
         addressed = addressed_slots(slots, scores, before, features, config)
         capacity = self._capacity(state.rows_seen + stage.num_rows)
         refined = refine_slots(
@@ -176,7 +186,7 @@ class Distiller:
             addressed,
             sample,
             state.retained,
-            [before, state.proxy.model],
+            [before, lead.model],
             features,
             config,
             stage=number,
@@ -218,20 +228,28 @@ class Distiller:
             bytes_received=scores.num_bytes,
         )
 
-    def _train(self, stage: Stage) -> tuple[np.ndarray, float, RowSample]:
-        """Trains the proxy on a stage: honest logits, their log loss, and a sample of rows."""
-        size = self.config.retained_rows
-        sampler = StageSampler(stage.first_row, stage.num_rows, size, self.config.seed)
-        labels: list[Tensor] = []
+    def _train(self, stage: Stage) -> tuple[np.ndarray, np.ndarray, float, RowSample]:
+        """Trains the proxies on a stage.
+
+        Returns, by row of the stage, the honest logits (NaN where held out) and which rows are held
+        out; the log loss of the honest logits; and a sample of rows.
+        """
+        config = self.config
+        sampler = StageSampler(stage.first_row, stage.num_rows, config.retained_rows, config.seed)
+        proposed = config.budget.proposed(self.state.rows_seen, stage.num_rows)
+        share = min(MAX_HELD_OUT, config.held_out_factor * proposed / stage.num_rows)
+        held_out = HeldOut(share, config.seed).rows(stage.first_row, stage.num_rows)
 
         def on_batch(batch: Batch) -> None:
             sampler(batch)
-            labels.append(batch.label)
             self._watcher.on_rows(len(batch))
 
-        honest = self.state.proxy.train_stage(self.log.batches([stage]), on_batch)
-        loss = log_loss(torch.cat(labels), torch.from_numpy(honest))
-        return honest, loss, sampler.sample()
+        logits, labels = self.state.proxies.train_stage(
+            lambda: self.log.batches([stage]), held_out, on_batch
+        )
+        honest = torch.full((stage.num_rows,), torch.nan)
+        honest[~held_out] = logits
+        return honest.numpy(), held_out.numpy(), log_loss(labels, logits), sampler.sample()
 
     def _capacity(self, rows_seen: int) -> int:
         """The budget, and at the beginning of a stream no less than one slot a stratum."""

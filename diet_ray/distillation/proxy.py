@@ -1,19 +1,22 @@
-"""The proxy: one model trained along the stream, once over every row.
+"""The proxies: models trained along the stream, once over every row, but for rows held out.
 
-It predicts a row before it trains on it, so its residuals are honest, and its state at the start
-of a stage is what influence is scored under.
+They give soft labels. Different families err on different rows, so the mean of their logits is a
+better teacher than any one of them, and none decides alone what a candidate can learn. A row that
+may become a slot is held out: no proxy ever trains on it, so that its soft label can't hold its own
+observed label, however often the proxies are trained on.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diet_ray.data.batch import Batch, FeatureSpec
+from diet_ray.influence.reservoir import first_drawn
 from diet_ray.models.base import Recommender
 from diet_ray.models.catalogue import Candidate, build
 from diet_ray.models.growth import grow
@@ -23,8 +26,21 @@ from diet_ray.training.optimizer import ClickOptimizer
 _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
+class HeldOut:
+    """Which rows of the log no proxy trains on: a random share, by row number."""
+
+    def __init__(self, share: float, seed: int) -> None:
+        self.share = share
+        self._seed = seed
+
+    def rows(self, first_row: int, num_rows: int) -> Tensor:
+        """Whether each of `num_rows` rows from `first_row` is held out, bool (num_rows,)."""
+        rows = np.arange(first_row, first_row + num_rows, dtype=np.int64)
+        return torch.from_numpy(first_drawn(self._seed, rows, self.share))
+
+
 class Proxy:
-    """Model and optimiser of the proxy; grows with the vocabularies."""
+    """Model and optimiser of one proxy; grows with the vocabularies."""
 
     def __init__(
         self, candidate: Candidate, features: FeatureSpec, seed: int, device: str = "cpu"
@@ -42,30 +58,17 @@ class Proxy:
         self.model = grow(self.model, features, self.seed)
         self.optimizer = self.optimizer.grow(self.model)
 
-    def train_stage(
-        self, batches: Iterable[Batch], on_rows: Callable[[Batch], None] | None = None
-    ) -> np.ndarray:
-        """Trains once over a stage's rows, in order, in mini-batches cut within the stage.
-
-        `on_rows` sees every incoming batch. Returns the logits predicted before training, float32
-        (rows of the stage,).
-        """
+    def train(self, batches: Iterable[Batch]) -> Tensor:
+        """Trains once over the rows, in order; the logits (rows,) predicted before, on the CPU."""
         honest: list[Tensor] = []
-
-        def watched() -> Iterator[Batch]:
-            for batch in batches:
-                if on_rows is not None:
-                    on_rows(batch)
-                yield batch
-
         fit(
             self.model,
-            watched(),
+            batches,
             self.optimizer,
             self.candidate.batch_size,
             on_step=lambda _, logit: honest.append(logit),
         )
-        return torch.cat(honest).cpu().numpy() if honest else np.empty(0, np.float32)
+        return torch.cat(honest).cpu() if honest else torch.empty(0)
 
     def predict(self, batch: Batch) -> Tensor:
         """Logits (B,) on the CPU."""
@@ -93,3 +96,71 @@ class Proxy:
         }
         self.model.load_state_dict(model)
         self.optimizer.load_state_dict({k: v.to(self.device) for k, v in optimizer.items()})
+
+
+class Proxies:
+    """All proxies of a run. The first one leads: influence is scored under its weights."""
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        features: FeatureSpec,
+        seed: int,
+        device: str = "cpu",
+    ) -> None:
+        self.all = [Proxy(c, features, seed + i, device) for i, c in enumerate(candidates)]
+
+    @property
+    def lead(self) -> Proxy:
+        return self.all[0]
+
+    def grow(self, features: FeatureSpec) -> None:
+        """Makes room for ids that a stage admits."""
+        for proxy in self.all:
+            proxy.grow(features)
+
+    def train_stage(
+        self,
+        stage_rows: Callable[[], Iterable[Batch]],
+        held_out: Tensor,
+        on_rows: Callable[[Batch], None] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Trains every proxy once over a stage's rows, in order, but for those held out.
+
+        stage_rows gives the stage's batches anew at each call, held_out (rows of the stage,) marks
+        rows to leave out, `on_rows` sees every batch once. Returns the mean of the logits predicted
+        before training and the labels of the rows trained on, (rows trained on,) each.
+        """
+        logits, labels = [], []
+        for proxy in self.all:
+            first = proxy is self.lead
+
+            def kept(first: bool = first) -> Iterator[Batch]:
+                row = 0
+                for batch in stage_rows():
+                    if first and on_rows is not None:
+                        on_rows(batch)
+                    out = held_out[row : row + len(batch)].to(batch.label.device)
+                    row += len(batch)
+                    trained = batch[~out] if bool(out.any()) else batch
+                    if first:
+                        labels.append(trained.label.cpu())
+                    yield trained
+
+            logits.append(proxy.train(kept()))
+        return torch.stack(logits).mean(dim=0), torch.cat(labels)
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Mean of all proxies' logits (B,), on the CPU."""
+        return torch.stack([proxy.predict(batch) for proxy in self.all]).mean(dim=0)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that continuing bit for bit needs."""
+        return {f"{i}.{k}": v for i, p in enumerate(self.all) for k, v in p.state().items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Inverse of `state`."""
+        for i, proxy in enumerate(self.all):
+            prefix = f"{i}."
+            own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            proxy.load_state(own)

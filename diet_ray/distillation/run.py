@@ -35,7 +35,7 @@ from diet_ray.distillation.pipeline import (
     resume,
     slot_budgets,
 )
-from diet_ray.distillation.proxy import Proxy
+from diet_ray.distillation.proxy import Proxies
 from diet_ray.distillation.stream import StageRecord, StreamState
 from diet_ray.errors import DataError, DietError, OutputError
 from diet_ray.influence.pool import ScoringPool
@@ -118,15 +118,15 @@ def load_run_config(run: RunFolder) -> DistillConfig:
 
 
 def load_proxy(run: RunFolder) -> Callable[[Batch], Tensor]:
-    """The proxy after the last stage, as a function from rows to logits (B,)."""
+    """The proxies after the last stage, as a function from rows to logits (B,)."""
     config = load_run_config(run)
     log = PreparedLog.open(str(run.log))
     snapshots = Snapshots(Folder.at(run.memory) / "stages")
     committed = snapshots.latest()
     if committed is None:
         raise DataError(f"{run.memory}: no stage is committed yet: run `diet distill` first")
-    proxy = Proxy(config.proxy, log.features_at(committed.stage), config.seed)
-    return StreamState.from_blobs(proxy, snapshots.state(committed)).proxy.predict
+    proxies = Proxies(config.proxies, log.features_at(committed.stage), config.seed)
+    return StreamState.from_blobs(proxies, snapshots.state(committed)).proxies.predict
 
 
 def _claim(run: RunFolder, config: DistillConfig) -> bool:
@@ -179,7 +179,7 @@ def _distil_remaining(
         state = resume(log, config, memory, device)
         stages = remaining_stages(log, state)
         if stages:
-            scorer = ScoringPool(log, stages, config.proxy, config.influence, budgets, config.seed)
+            scorer = ScoringPool(log, stages, config.lead, config.influence, budgets, config.seed)
             with scorer, _progress(stages, state, console) as progress:
                 watcher = _watcher(log, progress)
                 Distiller(log, config, state, scorer, memory, position, watcher).run(stages)
@@ -222,7 +222,7 @@ def _description(
         schema=log.schema,
         features=log.features,
         recipe=recipe,
-        proxy=to_mapping(config.proxy),
+        proxies=tuple(to_mapping(p) for p in config.proxies),
         budget=to_mapping(config.budget),
         source_fingerprint=log.fingerprint,
         num_rows_seen=state.rows_seen,

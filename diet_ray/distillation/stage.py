@@ -7,7 +7,7 @@ that the one before left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from diet_ray.data.batch import FeatureSpec
+from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.data.encoding import to_batch
 from diet_ray.distillation.config import DistillConfig
 from diet_ray.distillation.refinement import SlotContent, refine
@@ -25,13 +25,12 @@ from diet_ray.memory.addressing import address
 from diet_ray.memory.slots import boundary_slots, with_columns
 from diet_ray.models.base import Recommender
 from diet_ray.models.catalogue import build
-from diet_ray.training.loop import predict
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefinedSlots:
     changed: pa.Table
-    """Whole rows of the addressed slots, as they are now."""
+    """All slots, as they are now."""
     loss_before: float | None
     loss_after: float | None
     accepted: bool
@@ -41,8 +40,9 @@ class RefinedSlots:
 def propose_slots(
     scores: StageScores,
     honest_logits: np.ndarray,
+    held_out: np.ndarray,
     first_row: int,
-    after: Recommender,
+    predict_after: Callable[[Batch], Tensor],
     features: FeatureSpec,
     *,
     stage: int,
@@ -50,18 +50,21 @@ def propose_slots(
 ) -> pa.Table:
     """Boundary memory: the stage's winners as slots.
 
-    Their soft label is the logit of the proxy `after` the stage; their residual is the observed
-    label minus the probability predicted before training on the row. honest_logits (rows of the
-    stage,) begins at row `first_row`.
+    Their soft label is the proxies' logit after the stage; their residual is the observed label
+    minus an honest probability: for a held-out row that of the soft label, which can't know the
+    label, for another the one predicted before training on the row. honest_logits and held_out
+    (rows of the stage,) begin at row `first_row`; `predict_after` gives logits (B,).
     """
     winners = scores.winners
     offsets = winners["_row"].to_numpy() - first_row
-    honest = torch.sigmoid(torch.from_numpy(honest_logits[offsets]))
+    soft_label = predict_after(to_batch(winners, features))
+    before = torch.from_numpy(honest_logits[offsets])
+    honest = torch.where(torch.from_numpy(held_out[offsets]), soft_label, before)
     label = torch.from_numpy(winners["_label"].to_numpy(zero_copy_only=False).copy())
     return boundary_slots(
         winners,
-        soft_label=predict(after, to_batch(winners, features)).numpy(),
-        residual=(label - honest).numpy(),
+        soft_label=soft_label.numpy(),
+        residual=(label - torch.sigmoid(honest)).numpy(),
         birth_stage=stage,
         next_slot=next_slot,
     )
@@ -76,12 +79,24 @@ def addressed_slots(
 ) -> np.ndarray:
     """Indices (K,), ascending, of the slots that the stage may change.
 
-    Gradients of slots and of the stage are both taken under the proxy `before` the stage.
+    Gradients of slots and of the stage are both taken under the proxy `before` the stage. None
+    without refinement, which alone changes slots one by one.
     """
+    if config.refinement.outer_steps == 0:
+        return np.empty(0, np.int64)
     batch = to_batch(slots, features)
     target = torch.sigmoid(_column(slots, "_soft_label")) + _column(slots, "_residual")
     similarities = similarity(before, batch, target, scores.aggregate)
     return address(similarities.numpy(), slots["_slot"].to_numpy(), config.addressing)
+
+
+def relabelled(
+    slots: pa.Table, predict_after: Callable[[Batch], Tensor], features: FeatureSpec
+) -> pa.Table:
+    """All slots with the proxies' newest logits as soft labels; `predict_after` gives (B,)."""
+    return with_columns(
+        slots, {"_soft_label": predict_after(to_batch(slots, features)).float().numpy()}
+    )
 
 
 def refine_slots(
@@ -97,23 +112,30 @@ def refine_slots(
     residual_share: float,
     gradient_norm: float,
 ) -> RefinedSlots:
-    """Relabels the addressed slots by the newest start, then refines them.
+    """Refines the addressed slots, from the soft labels that they have.
 
     starts: proxies of different ages, the newest last; a fresh model is added, seeded by stage.
     """
+    if config.refinement.outer_steps == 0 or not len(addressed):
+        return RefinedSlots(
+            changed=slots,
+            loss_before=None,
+            loss_after=None,
+            accepted=False,
+            gradient_norm=gradient_norm,
+        )
     table = slots.take(pa.array(addressed))
     batch = to_batch(table, features)
-    residual = _column(table, "_residual")
     content = SlotContent(
-        soft_label=predict(starts[-1], batch),
+        soft_label=_column(table, "_soft_label"),
         weight=_column(table, "_weight"),
         numeric=batch.numeric,
     )
-    fresh = build(config.proxy, features, config.seed + 1 + stage)
+    fresh = build(config.lead, features, config.seed + 1 + stage)
     result = refine(
         batch,
         content,
-        residual_share * residual,
+        residual_share * _column(table, "_residual"),
         [*starts, fresh],
         stage_rows.batch,
         None if retained is None else retained.batch,
@@ -121,14 +143,17 @@ def refine_slots(
         gradient_norm=gradient_norm,
         generator=torch.Generator().manual_seed(config.seed * 1_000_003 + stage),
     )
-    columns: dict[str, np.ndarray] = {
+    refined = {
         "_soft_label": result.content.soft_label.numpy(),
         "_weight": result.content.weight.double().numpy(),
     }
     for i, name in enumerate(features.numeric):
-        columns[name] = result.content.numeric[:, i].numpy()
+        refined[name] = result.content.numeric[:, i].numpy()
+    columns = {name: slots[name].to_numpy().copy() for name in refined}
+    for name, values in refined.items():
+        columns[name][addressed] = values
     return RefinedSlots(
-        changed=with_columns(table, columns),
+        changed=with_columns(slots, columns),
         loss_before=result.loss_before,
         loss_after=result.loss_after,
         accepted=result.accepted,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 import safetensors.torch
 
-from diet_ray.distillation.proxy import Proxy
+from diet_ray.distillation.proxy import Proxies
 from diet_ray.distillation.retention import RowSample
 
 
@@ -29,7 +29,7 @@ class StageRecord:
     refinement_loss_after: float | None
     mean_influence: float
     progressive_log_loss: float
-    """Of the proxy, every row predicted before it was trained on."""
+    """Of the proxies, every row predicted before it was trained on."""
     bytes_received: int
     """What the scorers sent back."""
 
@@ -39,7 +39,7 @@ class StreamState:
     """Committed with every stage. Random draws are seeded by (seed, stage), so no generator's state
     is among it; the position in the stream is the last stage of `records`."""
 
-    proxy: Proxy
+    proxies: Proxies
     retained: RowSample | None = None
     gradient_norm: float = 0.0
     records: list[StageRecord] = field(default_factory=list)
@@ -57,7 +57,7 @@ class StreamState:
             "records": [asdict(r) for r in self.records],
         }
         blobs = {
-            "proxy.safetensors": safetensors.torch.save(self.proxy.state()),
+            "proxies.safetensors": safetensors.torch.save(self.proxies.state()),
             "stream.json": json.dumps(scalars, sort_keys=True).encode(),
             "seconds.json": json.dumps(self.seconds).encode(),
         }
@@ -66,13 +66,13 @@ class StreamState:
         return blobs
 
     @classmethod
-    def from_blobs(cls, proxy: Proxy, blobs: dict[str, bytes]) -> StreamState:
-        """Inverse of `blobs`; `proxy` has the features of the committed stage."""
+    def from_blobs(cls, proxies: Proxies, blobs: dict[str, bytes]) -> StreamState:
+        """Inverse of `blobs`; `proxies` have the features of the committed stage."""
         scalars = json.loads(blobs["stream.json"])
-        proxy.load_state(safetensors.torch.load(blobs["proxy.safetensors"]))
+        proxies.load_state(safetensors.torch.load(blobs["proxies.safetensors"]))
         retained = blobs.get("retained.safetensors")
         return cls(
-            proxy=proxy,
+            proxies=proxies,
             retained=_sample(retained),
             gradient_norm=float.fromhex(scalars["gradient_norm"]),
             records=[StageRecord(**r) for r in scalars["records"]],

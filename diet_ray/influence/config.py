@@ -12,9 +12,11 @@ Score = Literal["error", "last_layer", "embedding", "gradient"]
 class InfluenceConfig:
     score: Score = "gradient"
     """What makes a row influential: see `diet_ray.influence.scores`."""
-    defensive_share: float = 0.5
+    defensive_share: float = 1.0
     """λ: share of every stratum's slots that are drawn uniformly, which bounds the mass that one
-    slot can stand for to about 1/λ times the mean; 0 draws by score alone, 1 ignores it."""
+    slot can stand for to about 1/λ times the mean; 0 draws by score alone, 1, the default, ignores
+    it: drawing by influence was not found to help a ranking, and the proxies have been trained on
+    rows that were not drawn uniformly."""
     sketch_buckets: int = 4096
     """Buckets of the count sketch of a vocabulary's embedding gradients, exact for vocabularies of
     no more ids; 0 leaves embeddings out of the stage's aggregate gradient."""

@@ -47,6 +47,11 @@ def uniform(seed: int, rows: np.ndarray, stream: int = 0) -> np.ndarray:
     return ((bits >> 11 & ((1 << 53) - 1)) + 0.5) * 2.0**-53
 
 
+def first_drawn(seed: int, rows: np.ndarray, share: float) -> np.ndarray:
+    """Whether rows (int64) are among the `share` that a uniform draw takes first, bool."""
+    return uniform(seed, rows, _UNIFORM_STREAM) >= 1.0 - share
+
+
 def allocate(budget: int, rows_by_stratum: np.ndarray) -> np.ndarray:
     """Slots of every stratum (int64): proportional to its rows, by largest remainder.
 

@@ -44,7 +44,7 @@ Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class FusionConfig:
-    policy: Literal["merge", "evict"] = "merge"
+    policy: Literal["merge", "evict"] = "evict"
     soft_label_scale: float = 1.0
     """Merge: distance that a difference of 1 in the soft label counts, against at most 2 for
     fields that have nothing in common."""

@@ -12,7 +12,7 @@ from diet_ray.data.schema import Schema
 from diet_ray.errors import ConfigError, DistilledSetError
 from diet_ray.training.recipe import Recipe
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NAME = "manifest.json"
 SLOTS = "memory.parquet"
 VOCABULARY = "vocabulary/"
@@ -28,8 +28,8 @@ class Description:
     features: FeatureSpec
     """Fields and id counts that a candidate is built for."""
     recipe: Recipe
-    proxy: dict[str, Any]
-    """The candidate that gave the soft labels, as its configuration."""
+    proxies: tuple[dict[str, Any], ...]
+    """The candidates that gave the soft labels, as their configurations."""
     budget: dict[str, Any]
     source_fingerprint: str
     """Of the prepared log that it was distilled from."""

@@ -1,4 +1,4 @@
-"""A prepared log of a few hundred rows, made without a source; a scorer without a cluster."""
+"""A prepared log of a few hundred rows, made without a source."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from torch import Tensor
 
 from diet_ray.data.log import PreparedLog, Shard, Stage
 from diet_ray.data.schema import Field, Label, Schema, Timestamp
 from diet_ray.data.stages import StageConfig
-from diet_ray.distillation.config import DistillConfig
-from diet_ray.influence.reservoir import Reservoir, allocate
-from diet_ray.influence.shard_scores import StageScores, merge, score_shard
-from diet_ray.models.catalogue import build
 
 NUM_STRATA = 24
 SCHEMA = Schema(
@@ -98,30 +93,3 @@ def small_log(path: Path, num_stages: int = 3, shard_rows: int = 80) -> Prepared
         scales={},
         generation=0,
     )
-
-
-class SerialScorer:
-    """Scores a stage where it is asked, in shards, as the pool does on its actors."""
-
-    def __init__(self, log: PreparedLog, config: DistillConfig, budgets: dict[int, int]) -> None:
-        self.log, self.config, self.budgets = log, config, budgets
-        self.weights: dict[int, dict[str, Tensor]] = {}
-
-    def publish(self, stage: int, state: dict[str, Tensor]) -> None:
-        self.weights[stage] = state
-
-    def results(self, stage: int) -> StageScores:
-        found = next(s for s in self.log.stages if s.index == stage)
-        features = self.log.features_at(stage)
-        model = build(self.config.proxy, features, seed=99)
-        model.load_state_dict(self.weights.pop(stage))
-        reservoir = Reservoir(
-            allocation=tuple(allocate(self.budgets[stage], np.array(found.strata)).tolist()),
-            defensive_share=self.config.influence.defensive_share,
-            seed=self.config.seed,
-        )
-        parts = [
-            score_shard(model, features, self.log.read_shard(s), self.config.influence, reservoir)
-            for s in found.shards
-        ]
-        return merge(parts, reservoir)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 
+from diet_ray.data.encoding import to_batch
 from diet_ray.data.log import PreparedLog
 from diet_ray.data.sources.config import SourceConfig
 from diet_ray.distillation.budget import BudgetConfig
@@ -24,10 +27,13 @@ from diet_ray.distillation.pipeline import (
 from diet_ray.distillation.refinement import RefinementConfig
 from diet_ray.distillation.stream import StreamState
 from diet_ray.errors import ConfigError
+from diet_ray.influence.config import InfluenceConfig
+from diet_ray.influence.serial import SerialScorer
 from diet_ray.memory.addressing import AddressingConfig
+from diet_ray.memory.fusion import FusionConfig
 from diet_ray.memory.store import CRASH_POINTS, MemoryStore
 from diet_ray.models.catalogue import Candidate
-from tests.distillation.small_log import SCHEMA, SerialScorer, small_log
+from tests.distillation.small_log import SCHEMA, small_log
 
 
 class Killed(Exception):
@@ -38,15 +44,28 @@ def make_config(**changes: object) -> DistillConfig:
     settings: dict[str, object] = {
         "schema": Path("schema.yaml"),
         "source": SourceConfig(paths=("log.parquet",)),
-        "budget": BudgetConfig(fraction=0.1),
-        "proxy": Candidate(
-            name="proxy", architecture="dnn", embedding_size=4, hidden_sizes=(8,), batch_size=32
+        "budget": BudgetConfig(fraction=0.1, boundary_factor=1.25),
+        "influence": InfluenceConfig(defensive_share=0.5),
+        "fusion": FusionConfig(policy="merge"),
+        "proxies": (
+            Candidate(
+                name="dnn", architecture="dnn", embedding_size=4, hidden_sizes=(8,), batch_size=32
+            ),
+            Candidate(name="fm", architecture="fm", embedding_size=4, batch_size=32),
         ),
         "addressing": AddressingConfig(num_slots=16),
         "refinement": RefinementConfig(outer_steps=2, inner_batch_size=8, outer_learning_rate=0.1),
         "retained_rows": 40,
     }
     return DistillConfig(**(settings | changes))  # type: ignore[arg-type]
+
+
+DEFAULT = make_config(
+    refinement=RefinementConfig(),
+    influence=InfluenceConfig(),
+    budget=BudgetConfig(fraction=0.1),
+)
+"""As shipped: slots drawn uniformly, no refinement, no fusion."""
 
 
 def run(
@@ -62,7 +81,8 @@ def run(
     try:
         position = memory.begin(driver)
         state = resume(log, config, memory)
-        scorer = SerialScorer(log, config, slot_budgets(log, config))
+        budgets = slot_budgets(log, config)
+        scorer = SerialScorer(log, config.lead, config.influence, budgets, config.seed)
         watcher = Watcher(on_step=on_step)
         Distiller(log, config, state, scorer, memory, position, watcher).run(
             remaining_stages(log, state)
@@ -97,11 +117,17 @@ def test_budget_weight_and_records(log: PreparedLog, tmp_path: Path) -> None:
 
 def test_the_proxy_learns_along_the_stream(log: PreparedLog, tmp_path: Path) -> None:
     config = make_config(
-        proxy=Candidate(
-            name="proxy", architecture="dnn", embedding_size=4, hidden_sizes=(8,), batch_size=8,
-            learning_rate=0.02,
+        proxies=(
+            Candidate(
+                name="dnn",
+                architecture="dnn",
+                embedding_size=4,
+                hidden_sizes=(8,),
+                batch_size=8,
+                learning_rate=0.02,
+            ),
         )
-    )  # fmt: skip
+    )
     _, state = run(log, tmp_path, config)
     losses = [r.progressive_log_loss for r in state.records]
     assert losses[-1] < losses[0] - 0.03
@@ -168,35 +194,40 @@ def test_a_later_day_continues_as_if_it_had_always_been_there(
 
 
 def test_fixed_capacity_keeps_early_stages(log: PreparedLog, tmp_path: Path) -> None:
-    config = make_config(budget=BudgetConfig(slots=30))
+    config = make_config(budget=BudgetConfig(slots=30, boundary_factor=1.25))
     slots, state = run(log, tmp_path, config)
     assert [r.slots for r in state.records] == [30, 30, 30]
     assert np.bincount(slots["_birth_stage"].to_numpy()).tolist() == [10, 10, 10]
     assert slots["_weight"].to_numpy().sum() == pytest.approx(480, rel=1e-9)
 
 
-def test_addressing_none_changes_no_label_after_birth(log: PreparedLog, tmp_path: Path) -> None:
-    """The ablation: without addressing and fusion, slots stay as they were born."""
-    config = make_config(
-        addressing=AddressingConfig(mode="none"),
-        budget=BudgetConfig(fraction=0.1, boundary_factor=1.0),
-    )
-    after_two: list[pa.Table] = []
-    path = tmp_path / "memory"
+def test_soft_labels_are_the_newest_proxies_mean_logits(log: PreparedLog, tmp_path: Path) -> None:
+    slots, state = run(log, tmp_path, DEFAULT)
+    batch = to_batch(slots, log.features)
+    logits = [proxy.predict(batch) for proxy in state.proxies.all]
+    assert len(logits) == 2
+    expected = torch.stack(logits).mean(dim=0)
+    np.testing.assert_array_equal(slots["_soft_label"].to_numpy(), expected.numpy())
+    assert [r.addressed for r in state.records] == [0, 0, 0]
 
-    def look(stage: int, step: str) -> None:
-        if (stage, step) == (1, "committed"):
-            raise Killed
 
-    with pytest.raises(Killed):
-        run(log, path, config, on_step=look)
-    memory = MemoryStore(path)
-    after_two.append(memory.slots())
-    memory.close()
-    slots, _ = run(log, path, config, driver="second")
-    old = slots.slice(0, after_two[0].num_rows)
-    assert old["_soft_label"].equals(after_two[0]["_soft_label"])
-    assert old["_weight"].equals(after_two[0]["_weight"])
+def test_slots_are_rows_that_no_proxy_has_trained_on(log: PreparedLog, tmp_path: Path) -> None:
+    """The same run with every slot's label turned around gives the same soft labels."""
+    slots, _ = run(log, tmp_path / "memory", DEFAULT)
+    chosen = set(slots["_row"].to_pylist())
+    turned = small_log(tmp_path / "log")
+    for stage in turned.stages:
+        path = Path(turned.path) / stage.shards[0].file
+        rows = pq.read_table(path)
+        label = rows["_label"].to_numpy().copy()
+        mine = np.array([row in chosen for row in rows["_row"].to_pylist()])
+        label[mine] = 1 - label[mine]
+        rows = rows.set_column(rows.schema.get_field_index("_label"), "_label", pa.array(label))
+        pq.write_table(rows, path, row_group_size=80)
+    again, _ = run(turned, tmp_path / "again", DEFAULT)
+    assert again["_row"].equals(slots["_row"])
+    assert again["_soft_label"].equals(slots["_soft_label"])
+    assert not again["_residual"].equals(slots["_residual"])
 
 
 def test_a_budget_below_one_slot_a_stratum(log: PreparedLog) -> None:

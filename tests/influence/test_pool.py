@@ -18,7 +18,7 @@ from tests.influence.influence_model import FEATURES
 from tests.influence.small_log import DeadlyLog, SmallLog, small_log
 
 PROXY = Candidate(name="proxy", architecture="dnn", embedding_size=4, hidden_sizes=(8,))
-CONFIG = InfluenceConfig(num_scorers=1, batch_size=32)
+CONFIG = InfluenceConfig(num_scorers=1, batch_size=32, defensive_share=0.5)
 BUDGET = 12
 SEED = 5
 TIMEOUT_S = 60
@@ -68,7 +68,7 @@ def assert_same(a: StageScores, b: StageScores) -> None:
 def test_stages_stream_through_one_execution(ray_cluster: None, num_scorers: int):
     log = small_log(((40, 30, 50), (60,), (35, 45)))
     seen: list[Shard] = []
-    config = InfluenceConfig(num_scorers=num_scorers, batch_size=32)
+    config = InfluenceConfig(num_scorers=num_scorers, batch_size=32, defensive_share=0.5)
     with pool(log, config) as scoring:
         for stage in log.stages:
             # All results of a stage come out while the next one is still closed.

@@ -41,7 +41,7 @@ def description(schema: Schema | None = None) -> Description:
         schema=schema or click_schema(),
         features=features(),
         recipe=Recipe(residual_share=0.5),
-        proxy={"architecture": "dnn", "hidden_sizes": [128, 64]},
+        proxies=({"architecture": "dnn", "hidden_sizes": [128, 64]},),
         budget={"fraction": 0.01},
         source_fingerprint="abc",
         num_rows_seen=2000,
@@ -91,7 +91,7 @@ def test_what_is_published_is_what_is_loaded(tmp_path: Path, put: Publish) -> No
     assert dataset.features == features()
     assert dataset.recipe == Recipe(residual_share=0.5)
     assert dataset.manifest.stages[1] == {"stage": 1, "rows": 1000}
-    assert dataset.manifest.proxy["hidden_sizes"] == [128, 64]
+    assert dataset.manifest.proxies[0]["hidden_sizes"] == [128, 64]
     assert dataset.num_slots == 20
     assert dataset.row_fraction == 0.01
     assert dataset.manifest.total_weight == float(
@@ -272,12 +272,12 @@ def test_a_folder_without_a_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 9}, "format version 9, this program reads 1"),
+        ({"format_version": 9}, "format version 9, this program reads 2"),
         ({"budgett": 1}, "unknown key `budgett`; did you mean `budget`"),
         ({"num_slots": "many"}, "num_slots: expected a whole number"),
         ({"num_slots": 7}, r"memory\.parquet: 20 slots where manifest\.json says 7"),
         ({"num_rows_seen": 0}, "must be above 0"),
-        ({"recipe": {"epochs": 0}}, "recipe: epochs and batch_size"),
+        ({"recipe": {"epochs": 0}}, "recipe: epochs must be"),
         ({"files": {}}, r"names no memory\.parquet"),
         (
             {"files": {"../../etc/passwd": {"num_bytes": 1, "sha256": ""}}},
