@@ -189,7 +189,7 @@ def _distil_remaining(
     publish(
         run.distilled,
         slots,
-        _description(config, log, state, slots.num_rows),
+        description(config, log, state, slots.num_rows),
         vocabulary=run.log / "vocabulary",
     )
     return DistilledDataset.load(run.distilled)
@@ -214,9 +214,10 @@ def _watcher(log: PreparedLog, progress: Progress) -> Watcher:
     return Watcher(on_rows=progress.advance, on_step=on_step, on_stage=on_stage)
 
 
-def _description(
+def description(
     config: DistillConfig, log: PreparedLog, state: StreamState, num_slots: int
 ) -> Description:
+    """What a distilled dataset says of itself, its recipe included."""
     recipe = matched_recipe(num_rows_full=state.rows_seen, num_slots=num_slots)
     return Description(
         schema=log.schema,

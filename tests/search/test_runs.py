@@ -127,3 +127,21 @@ def test_results_survive_json() -> None:
     assert results.from_json(json.loads(json.dumps(results.to_json(found)))) == found
     with pytest.raises((KeyError, TypeError)):
         results.from_json({"name": "x"})
+
+
+def test_a_candidate_without_a_field_does_not_see_it() -> None:
+    """Whatever the field holds, the runs of both arms are the same."""
+    blind = dataclasses.replace(DNN, without_fields=(FEATURES.categorical[0],))
+    assert blind.identity != DNN.identity
+    train = distilled_rows()
+    recipe = Recipe(batch_share=1 / 8)
+    found = distilled_run(blind, train, FEATURES, recipe, ROWS, 5)
+    ids = train.batch.categorical.clone()
+    ids[:, 0] = 0
+    changed = dataclasses.replace(train, batch=dataclasses.replace(train.batch, categorical=ids))
+    again = distilled_run(blind, changed, FEATURES, recipe, ROWS, 5)
+    assert again.evaluation == found.evaluation
+    assert distilled_run(DNN, changed, FEATURES, recipe, ROWS, 5).evaluation != (
+        distilled_run(DNN, train, FEATURES, recipe, ROWS, 5).evaluation
+    )
+    assert full_run(blind, LOG, 1, ROWS, FullRunConfig()).row_visits == LOG.num_train_rows

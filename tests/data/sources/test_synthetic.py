@@ -19,11 +19,13 @@ from diet_ray.data.sources.base import read_serially
 from diet_ray.data.sources.synthetic import (
     BLOCK_ROWS,
     DAY_MS,
+    NUM_KINDS,
     SCHEMA,
     START_MS,
     SyntheticConfig,
     SyntheticSource,
     generate,
+    world,
     write_synthetic,
 )
 from diet_ray.errors import DataError, OutputError
@@ -198,3 +200,30 @@ def test_logs_of_very_few_rows_and_items() -> None:
 def test_settings_out_of_range_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"must|at least"):
         SyntheticConfig(**bad)  # type: ignore[arg-type]
+
+
+def test_interest_follows_the_kind_that_a_user_is_after() -> None:
+    """With interest alone, the true probability has two values, and a user's own changes."""
+    config = replace(
+        SMALL, interest=2.0, interest_days=1.0, taste=0.0, crosses=0.0, drift=0.0, num_rows=20_000
+    )
+    w = world(config)
+    rows = table(config).to_pandas()
+    base = table(replace(config, interest=0.0)).to_pandas()
+    for column in ("user_id", "item_id", "timestamp"):
+        assert rows[column].equals(base[column])
+
+    def log_odds(p: pd.Series) -> np.ndarray:
+        return np.log(p / (1 - p)).to_numpy()
+
+    added = log_odds(rows["true_probability"]) - log_odds(base["true_probability"])
+    root = np.sqrt(NUM_KINDS - 1)
+    matches = added > 0
+    np.testing.assert_allclose(added, np.where(matches, 2 * root, -2 / root), rtol=1e-6)
+    assert abs(matches.mean() - 1 / NUM_KINDS) < 0.02
+    rows["kind"], rows["match"] = w.item_kind[rows["item_id"]], matches
+    wanted = rows[rows["match"]].groupby("user_id")["kind"].nunique()
+    assert wanted.max() > 3
+    # At any one time a user is after one kind.
+    day = (rows["timestamp"] - START_MS) // (DAY_MS // 24)
+    assert rows[rows["match"]].groupby(["user_id", day])["kind"].nunique().mean() < 1.1
