@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from diet_ray.data.batch import NUM_RESERVED_IDS, Batch, FeatureSpec
+from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.data.encoding import to_batch
 from diet_ray.data.schema import Schema
 from diet_ray.errors import DataError, DistilledSetError
@@ -69,9 +69,12 @@ class DistilledDataset:
     path: str
     manifest: Manifest
     slots: pa.Table
-    """The contract's columns; see `slots` for their types."""
+    """The contract's columns; see `slots` for their types, `compact` for their precision."""
     vocabularies: dict[str, pa.Table]
-    """Columns value, id, count of every field that has a vocabulary; in order of ids from 2."""
+    """Columns value, id, count of every field that has a vocabulary; in order of ids from 2.
+
+    Those that occur in the slots: any other value is `UNKNOWN_ID`.
+    """
 
     @classmethod
     def load(cls, path: str | Path | Folder) -> DistilledDataset:
@@ -172,8 +175,8 @@ class DistilledDataset:
         lists = ids.ndim == 2
         if vocabulary is None:
             return [row[row > 0] for row in ids] if lists else ids
-        values = np.empty(NUM_RESERVED_IDS + vocabulary.num_rows, dtype=object)
-        values[NUM_RESERVED_IDS:] = vocabulary["value"].to_pylist()
+        values = np.empty(num_ids(self.manifest)[name], dtype=object)
+        values[vocabulary["id"].to_numpy()] = vocabulary["value"].to_pylist()
         decoded = values[ids]
         return [list(v[row > 0]) for v, row in zip(decoded, ids, strict=True)] if lists else decoded
 

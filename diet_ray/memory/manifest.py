@@ -12,7 +12,9 @@ from diet_ray.data.schema import Schema
 from diet_ray.errors import ConfigError, DistilledSetError
 from diet_ray.training.recipe import Recipe
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+READABLE_VERSIONS = (2, FORMAT_VERSION)
+"""2 shipped every value of a vocabulary, 3 ships those that occur in the slots."""
 NAME = "manifest.json"
 SLOTS = "memory.parquet"
 VOCABULARY = "vocabulary/"
@@ -87,9 +89,10 @@ class Manifest(Description):
             version = mapping.pop("format_version")
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as e:
             raise DistilledSetError(f"{where}: no manifest of a distilled dataset: {e}") from None
-        if version != FORMAT_VERSION:
+        if version not in READABLE_VERSIONS:
+            readable = " and ".join(map(str, READABLE_VERSIONS))
             raise DistilledSetError(
-                f"{where}: format version {version}, this program reads {FORMAT_VERSION}: use the "
+                f"{where}: format version {version}, this program reads {readable}: use the "
                 "version that wrote it, or distil again"
             )
         try:

@@ -16,11 +16,14 @@ import numpy as np
 import pyarrow as pa
 
 from diet_ray.data.batch import NUM_RESERVED_IDS
+from diet_ray.data.encoding import to_batch
+from diet_ray.data.known_ids import KnownIds
 from diet_ray.errors import DistilledSetError
 from diet_ray.memory import manifest as layout
+from diet_ray.memory.compact import rounded, smallest_parquet
 from diet_ray.memory.manifest import Description, FileRecord, Manifest, account
 from diet_ray.memory.slots import canonical, check_slots, slot_schema, to_columns
-from diet_ray.storage import Folder, parquet_from_table, sha256
+from diet_ray.storage import Folder, sha256
 
 PREVIOUS = ".previous"
 CRASH_POINTS = (
@@ -46,15 +49,17 @@ def publish(
     """Makes `slots` the distilled dataset in the folder `path`.
 
     `vocabulary` is the prepared log's folder of that name; `extra_files` go below `codebooks/` or
-    `embeddings/`. Slots are written in time order. Raises `DistilledSetError` if a slot doesn't fit
-    the schema or its ids the features.
+    `embeddings/`. Slots are written in time order, rounded as `compact` says, and of each
+    vocabulary the values that occur in them. Raises `DistilledSetError` if a slot doesn't fit the
+    schema or its ids the features, or if the vocabulary is of another log.
     """
     folder = Folder.at(path)
-    slots = canonical(slots, slot_schema(description.schema))
+    slots = rounded(canonical(slots, slot_schema(description.schema)))
     check_slots(slots, num_ids(description))
     table = _in_time_order(slots)
-    contents = {layout.SLOTS: parquet_from_table(table)}
-    contents |= _vocabularies(Folder.at(vocabulary), description)
+    contents = {layout.SLOTS: smallest_parquet(table)}
+    known = KnownIds.of(to_batch(table, description.features), description.features)
+    contents |= _vocabularies(Folder.at(vocabulary), description, known)
     for name, content in (extra_files or {}).items():
         if not name.startswith((layout.CODEBOOKS, layout.EMBEDDINGS)):
             raise ValueError(f"{name}: extra files go below codebooks/ or embeddings/")
@@ -100,27 +105,29 @@ def _in_time_order(slots: pa.Table) -> pa.Table:
     return slots.take(pa.array(order)).combine_chunks()
 
 
-def _vocabularies(folder: Folder, description: Description) -> dict[str, bytes]:
-    """The admitted values of every field that has a vocabulary of its own, in order of ids.
+def _vocabularies(folder: Folder, description: Description, known: KnownIds) -> dict[str, bytes]:
+    """The `known` values of every field that has a vocabulary of its own, in order of ids.
 
-    What the log keeps for values that have no id yet doesn't ship, nor ids admitted later than the
-    features.
+    An id keeps its number, whatever else ships. Raises `DistilledSetError` naming the file that
+    doesn't have every id of the features.
     """
     contents = {}
-    known = num_ids(description)
+    num = num_ids(description)
     for f in description.schema.fields:
         if f.kind == "numeric" or f.history_of is not None or f.hash_buckets:
             continue
         table = folder.read_table(f"{f.name}.parquet")
+        # The log also keeps values that have no id yet, and ids admitted later than the features.
         ids = table["id"].to_numpy()
-        admitted = np.flatnonzero((ids >= NUM_RESERVED_IDS) & (ids < known[f.name]))
-        table = table.take(pa.array(admitted[np.argsort(ids[admitted])])).combine_chunks()
-        if not np.array_equal(table["id"].to_numpy(), np.arange(NUM_RESERVED_IDS, known[f.name])):
+        admitted = np.sort(ids[(ids >= NUM_RESERVED_IDS) & (ids < num[f.name])])
+        if not np.array_equal(admitted, np.arange(NUM_RESERVED_IDS, num[f.name])):
             raise DistilledSetError(
-                f"{folder}/{f.name}.parquet: has {table.num_rows} values where the features have "
-                f"{known[f.name] - NUM_RESERVED_IDS}: it is of another log"
+                f"{folder}/{f.name}.parquet: has {admitted.size} values where the features have "
+                f"{num[f.name] - NUM_RESERVED_IDS}: it is of another log"
             )
-        contents[f"{layout.VOCABULARY}{f.name}.parquet"] = parquet_from_table(table)
+        shipped = np.flatnonzero(np.isin(ids, known.ids(f.name)))
+        table = table.take(pa.array(shipped[np.argsort(ids[shipped])])).combine_chunks()
+        contents[f"{layout.VOCABULARY}{f.name}.parquet"] = smallest_parquet(table)
     return contents
 
 
