@@ -26,12 +26,12 @@ import torch
 
 from benchmarks.laboratory.candidates import candidates_of
 from benchmarks.laboratory.distilled import distil
-from benchmarks.laboratory.full import arm_of, full_runs
+from benchmarks.laboratory.full import full_runs
 from benchmarks.laboratory.logs import LogSource, open_log, sources
-from benchmarks.laboratory.measure import ceilings, figures, gain
+from benchmarks.laboratory.measure import figures, gain
 from benchmarks.laboratory.methods import Bench, baseline_scores, distilled_scores
 from diet_ray.data.log import PreparedLog
-from diet_ray.search.agreement import Arm
+from diet_ray.search.agreement import Arm, ceiling
 from diet_ray.search.baselines import mean_ranks
 from diet_ray.search.evaluation import evaluation_rows
 from diet_ray.search.statistics import distinct
@@ -90,7 +90,7 @@ def make_bench(log: PreparedLog, arguments: argparse.Namespace) -> Bench:
         features=log.features,
         train=log.load(log.train_stages),
         evaluation=rows,
-        full=arm_of(runs, candidates, FULL_SEEDS),
+        full=Arm.of([[runs[c.name, s].evaluation for s in FULL_SEEDS] for c in candidates]),
         num_workers=arguments.workers,
     )
 
@@ -134,7 +134,7 @@ def measure(
         | {"byte_fraction": sets[0].byte_fraction}
         | {"row_visit_fraction": sets[0].recipe.epochs * len(sets[0].train) / len(bench.train)}
         | figures(full, scores)
-        | ceilings(full)
+        | dict(ceiling(full))
         | gain(full, scores, others)
         | {"controls": controls(full, scores)}
         | {"baselines": {name: figures(full, b) for name, b in others.items()}}

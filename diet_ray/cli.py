@@ -29,7 +29,13 @@ Address = Annotated[
     str | None,
     typer.Option(help="Ray cluster to join; without it RAY_ADDRESS, or a local one is started."),
 ]
-Seeds = Annotated[int, typer.Option(help="Independent trainings of every candidate.", min=1)]
+Seeds = Annotated[
+    int,
+    typer.Option(
+        help="Independent trainings of every candidate; from two on, their noise is estimated.",
+        min=1,
+    ),
+]
 Candidates = Annotated[
     Path | None,
     typer.Option(
@@ -51,14 +57,29 @@ def distill(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; default: runs/<configuration's name>.")
     ] = None,
+    effort: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of the configuration's budget: `low`, `medium` or `high` keeps 1/200, "
+            "1/100 or 1/15 of the rows. More rows rank better and cost each candidate more."
+        ),
+    ] = None,
     address: Address = None,
 ) -> None:
     """Distil a whole log. A run that was killed goes on where it stood when called again."""
+    from dataclasses import replace
+
     from diet_ray.cluster import connect
+    from diet_ray.config import from_mapping
     from diet_ray.distillation import run
+    from diet_ray.distillation.budget import BudgetConfig
     from diet_ray.distillation.config import load_distill_config
 
     settings = load_distill_config(config)
+    if effort is not None:
+        kept = {"boundary_factor": settings.budget.boundary_factor}
+        budget = from_mapping(BudgetConfig, {"effort": effort} | kept, "--effort")
+        settings = replace(settings, budget=budget)
     connect(address)
     target = out or Path("runs") / config.parent.resolve().name
     _print_distilled(run.distill(settings, target), target)
@@ -103,7 +124,10 @@ def search(
     workers: Workers = None,
     address: Address = None,
 ) -> None:
-    """Search architectures on a distilled dataset: trains every candidate on it and ranks them."""
+    """Search architectures on a distilled dataset: trains every candidate on it and ranks them.
+
+    `places` in its table are those that a candidate may hold once noise is allowed for.
+    """
     from diet_ray.cluster import connect
     from diet_ray.config import from_mapping
     from diet_ray.search import comparison

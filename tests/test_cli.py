@@ -123,8 +123,19 @@ def test_search_prints_a_ranking(
     assert diet(*arguments, "--scheduler", "asha") == 0
     printed = capsys.readouterr().out
     assert all(c["architecture"] in printed for c in CANDIDATES)
+    assert "Noise: no estimate" in printed
     lines = (out / "trials.jsonl").read_text().splitlines()
     assert len(lines) == len(CANDIDATES)
+
+
+def test_search_says_which_differences_are_noise(
+    run: Path, candidates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert diet("search", run, "--candidates", candidates, "--out", tmp_path / "found") == 0
+    kept = json.loads((tmp_path / "found" / "ranking.json").read_text())
+    printed = capsys.readouterr().out
+    assert "places" in printed
+    assert f"not resolved: {kept['num_unresolved_pairs']} of 3 pairs" in printed
 
 
 def test_consistency_writes_every_key_and_a_report(
@@ -209,6 +220,28 @@ def test_bad_configuration(
     line = refused(capsys, "distill", "--config", config, "--out", tmp_path / "run")
     assert all(word in line for word in words), line
     assert not (tmp_path / "run").exists()
+
+
+def test_an_effort_replaces_the_budget(
+    tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(tmp_path / "log.parquet", num_rows=2000)
+    config = write_config(tmp_path, budget={"slots": 50, "boundary_factor": 1.5})
+    command = ("distill", "--config", config, "--out", tmp_path / "run")
+    assert "--effort: effort: 'hard' is none of low" in refused(
+        capsys, *command, "--effort", "hard"
+    )
+    assert not (tmp_path / "run").exists()
+    assert diet(*command, "--effort", "high") == 0
+    dataset = DistilledDataset.load(tmp_path / "run" / "distilled")
+    assert dataset.num_slots == round(1600 / 15)
+    settings = json.loads((tmp_path / "run" / "distill.json").read_text())
+    assert settings["budget"] == {
+        "effort": "high",
+        "fraction": None,
+        "slots": None,
+        "boundary_factor": 1.5,
+    }
 
 
 def test_bad_log_leaves_nothing(

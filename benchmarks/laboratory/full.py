@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from benchmarks.laboratory.workers import run_all
 from diet_ray.data.log import PreparedLog
 from diet_ray.models.catalogue import Candidate
-from diet_ray.search import results
-from diet_ray.search.agreement import Arm
 from diet_ray.search.evaluation import EvaluationRows
 from diet_ray.search.runs import FullRunConfig, RunResult, full_run
 from diet_ray.storage import Folder
-from diet_ray.training.full_runs import FORMAT, cost, read_result, run_file
+from diet_ray.training.full_runs import cost, read_result, run_file, write_result
 
 
 @dataclass(frozen=True)
@@ -57,27 +52,9 @@ def full_runs(
     for (c, s), result in zip(
         missing, run_all(_run, _Shared(log, rows), missing, num_workers), strict=True
     ):
-        content = {"format": FORMAT, "result": results.to_json(result)}
-        folder.write(files[c.name, s], json.dumps(content).encode())
+        write_result(folder, files[c.name, s], result)
         found[c.name, s] = result
     if missing:
         seconds = time.perf_counter() - begin_s
         print(f"{log.path}: {len(missing)} full runs in {seconds:.0f} s", file=sys.stderr)
     return found
-
-
-def arm_of(
-    runs: dict[tuple[str, int], RunResult], candidates: Sequence[Candidate], seeds: Sequence[int]
-) -> Arm:
-    """Figures of merit of runs by candidate and seed."""
-
-    def array(value) -> np.ndarray:  # type: ignore[no-untyped-def]
-        return np.array(
-            [[value(runs[c.name, s].evaluation) for s in seeds] for c in candidates], dtype=float
-        )
-
-    return Arm(
-        ranking=array(lambda e: e.auc),
-        regret=array(lambda e: e.regret_auc),
-        blocks=array(lambda e: e.block_auc),
-    )

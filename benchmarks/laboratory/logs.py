@@ -5,7 +5,7 @@ Two are real. The others are generated, and differ in what makes architectures d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diet_ray.data.log import PreparedLog
@@ -27,31 +27,46 @@ class LogSource:
     stage_rows: int = 24_000
 
 
-def _synthetic(**kwargs: float) -> LogSource:
-    config = SyntheticConfig(**({"num_rows": 266_667, "seed": 11} | kwargs))  # type: ignore[arg-type]
-    return LogSource(
-        schema=EXAMPLES / "synthetic" / "schema.yaml",
-        source=SourceConfig(format="synthetic", synthetic=config),
-    )
+_BASE = SyntheticConfig(num_rows=266_667, seed=11)
 
-
-SYNTHETIC = {
+_SYNTHETIC = {
     # Effects of pairs of fields, nothing else to speak of: expressivity decides.
-    "crosses": _synthetic(
-        num_users=8_000, num_items=2_000, drift=0.0, new_item_share=0.0, taste=0.4, crosses=1.5
+    "crosses": replace(
+        _BASE,
+        num_users=8_000,
+        num_items=2_000,
+        drift=0.0,
+        new_item_share=0.0,
+        taste=0.4,
+        crosses=1.5,
     ),
     # Tastes turn and items come and go: how fast a model follows decides.
-    "drift": _synthetic(
-        num_users=8_000, num_items=6_000, drift=3.0, new_item_share=0.9, taste=1.2, crosses=0.3
+    "drift": replace(
+        _BASE,
+        num_users=8_000,
+        num_items=6_000,
+        drift=3.0,
+        new_item_share=0.9,
+        taste=1.2,
+        crosses=0.3,
     ),
     # A dozen rows a user, all of it taste: how embeddings learn and overfit decides.
-    "ids": _synthetic(
-        num_users=20_000, num_items=5_000, drift=0.3, new_item_share=0.2, taste=2.0, crosses=0.1
+    "ids": replace(
+        _BASE,
+        num_users=20_000,
+        num_items=5_000,
+        drift=0.3,
+        new_item_share=0.2,
+        taste=2.0,
+        crosses=0.1,
     ),
     # A third of the labels turned around: overfitting decides.
-    "noise": _synthetic(num_users=12_000, num_items=5_000, taste=1.0, crosses=0.8, label_noise=0.3),
+    "noise": replace(
+        _BASE, num_users=12_000, num_items=5_000, taste=1.0, crosses=0.8, label_noise=0.3
+    ),
     # What was clicked lately tells what is wanted now: use of the history decides.
-    "history": _synthetic(
+    "history": replace(
+        _BASE,
         num_users=1_000,
         num_items=300,
         drift=0.3,
@@ -74,7 +89,11 @@ def sources(movielens: Path | None) -> dict[str, LogSource]:
         found["movielens-1m-liked"] = LogSource(
             schema=EXAMPLES / "movielens" / "schema.yaml", source=source, stage_rows=47_000
         )
-    return found | SYNTHETIC
+    schema = EXAMPLES / "synthetic" / "schema.yaml"
+    return found | {
+        name: LogSource(schema=schema, source=SourceConfig(format="synthetic", synthetic=config))
+        for name, config in _SYNTHETIC.items()
+    }
 
 
 def open_log(name: str, source: LogSource, folder: Path) -> PreparedLog:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from diet_ray.search.agreement import Arm, ceiling, fidelity
-from diet_ray.search.statistics import Array, pair_accuracy, pooled_seed_sd, resolved_pairs
+from diet_ray.search.agreement import Arm, fidelity, pair_weights, resolved_of
+from diet_ray.search.statistics import Array, bootstrap_interval, pair_accuracy
 
 LEVEL = 0.95
 
@@ -20,11 +21,6 @@ def figures(full: Arm, score: Array) -> dict[str, Any]:
     single = [fidelity(full, score[:, s]) for s in range(score.shape[1])]
     means = {name: float(np.mean([f[name] for f in single])) for name in names}  # type: ignore[literal-required]
     return means | {f"{name}_of_mean": found[name] for name in names}  # type: ignore[literal-required]
-
-
-def ceilings(full: Arm) -> dict[str, Any]:
-    """What one more full run of every candidate would score."""
-    return dict(ceiling(full))
 
 
 def gain(
@@ -41,35 +37,30 @@ def gain(
     runs; the best baseline is chosen within each replicate. Which pairs are resolved stays as the
     full runs say. A method is used with one seed, so that is what is compared.
     """
-    generator = np.random.default_rng(seed)
+    pairs = resolved_of(full)
     num_candidates, num_seeds = full.ranking.shape
-    resolved = resolved_pairs(full.ranking.mean(axis=1), num_seeds, pooled_seed_sd(full.ranking))
-    gains = []
-    for _ in range(num_replicates):
-        count = np.bincount(
-            generator.integers(num_candidates, size=num_candidates), minlength=num_candidates
-        ).astype(float)
-        weight = resolved * count[:, None] * count[None, :]
-        drawn = generator.integers(num_seeds, size=num_seeds)
-        reference = full.ranking[:, drawn].mean(axis=1)
 
-        def accuracy(
-            score: Array, reference: Array = reference, weight: Array = weight
-        ) -> float | None:
-            column = score[:, generator.integers(score.shape[1])]
-            return pair_accuracy(reference, column, weight)
+    def one_gain(multiplicity: NDArray[np.int64], generator: np.random.Generator) -> float | None:
+        weight = pairs * pair_weights(multiplicity)
+        reference = full.ranking[:, generator.integers(num_seeds, size=num_seeds)].mean(axis=1)
+        found = [
+            pair_accuracy(reference, score[:, generator.integers(score.shape[1])], weight)
+            for score in (method, *baselines.values())
+        ]
+        known = [accuracy for accuracy in found if accuracy is not None]
+        return known[0] - max(known[1:]) if len(known) == len(found) else None
 
-        ours = accuracy(method)
-        theirs = [accuracy(b) for b in baselines.values()]
-        if ours is not None and all(t is not None for t in theirs):
-            gains.append(ours - max(t for t in theirs if t is not None))
-    low, high = np.quantile(gains, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    interval = bootstrap_interval(
+        one_gain, num_candidates, num_replicates=num_replicates, level=LEVEL, seed=seed
+    )
+    low, high = interval if interval is not None else (None, None)
+    reference = full.ranking.mean(axis=1)
     means = {
-        name: float(np.mean([pair_accuracy(full.ranking.mean(axis=1), s, resolved) for s in b.T]))
+        name: np.mean([pair_accuracy(reference, column, pairs) for column in b.T])
         for name, b in baselines.items()
     }
     best = max(means, key=lambda name: means[name])
-    return {"best_baseline": best, "gain_low": float(low), "gain_high": float(high)}
+    return {"best_baseline": best, "gain_low": low, "gain_high": high}
 
 
 def _mean(score: Array) -> Array:

@@ -15,21 +15,27 @@ import torch
 from benchmarks.laboratory.distilled import Distilled
 from benchmarks.laboratory.workers import run_all
 from diet_ray.data.batch import Batch, FeatureSpec
-from diet_ray.models.catalogue import Candidate, build, fields_of
+from diet_ray.models.catalogue import Candidate
 from diet_ray.search.agreement import Arm, fidelity
 from diet_ray.search.baselines import (
     NUM_TIME_SLICES,
     halving_fractions,
+    halving_score,
     hard,
     relative_score,
     sample_recipes,
     soft,
 )
-from diet_ray.search.evaluation import EvaluationRows, evaluate
-from diet_ray.search.runs import FullRunConfig, TrainingRows, distilled_run, progressive_run
+from diet_ray.search.evaluation import EvaluationRows
+from diet_ray.search.runs import (
+    FullRunConfig,
+    TrainingRows,
+    distilled_run,
+    progressive_run,
+    streamed_run,
+)
 from diet_ray.search.sampling import random_positions, uniform
 from diet_ray.search.statistics import Array
-from diet_ray.training.loop import fit
 from diet_ray.training.recipe import Recipe
 
 _DISTILLED_SEEDS, _BASELINE_SEEDS = 1_000_000, 2_000_000
@@ -124,23 +130,21 @@ def _first_rows(shared: tuple[Bench, Batch], item: tuple[Candidate, int]) -> Arr
 
 def _halving(bench: Bench, fraction: float, seed: int) -> Array:
     keys = uniform(np.arange(len(bench.train), dtype=np.int64), seed)
-    score = np.full(len(bench.candidates), np.nan)
-    alive = list(range(len(bench.candidates)))
-    for rung, (survivors, share) in enumerate(halving_fractions(len(alive), fraction)):
-        alive = sorted(alive, key=lambda i: -score[i])[:survivors] if rung else alive
+
+    def judge(alive: list[int], share: float) -> Array:
         rows = bench.train[torch.from_numpy(np.flatnonzero(keys < share))]
-        found = bench.scores(_thinned, [(bench.candidates[i], seed) for i in alive], rows)
-        # AUC is below 2, so a later rung always ranks above an earlier one.
-        score[alive] = 2.0 * rung + found
-    return score
+        return bench.scores(_thinned, [(bench.candidates[i], seed) for i in alive], rows)
+
+    num_candidates = len(bench.candidates)
+    return halving_score(num_candidates, halving_fractions(num_candidates, fraction), judge)
 
 
 def _thinned(shared: tuple[Bench, Batch], item: tuple[Candidate, int]) -> float:
     (bench, rows), (candidate, seed) = shared, item
-    selection = fields_of(candidate, bench.features)
-    model = build(candidate, bench.features, seed)
-    fit(model, [selection(rows)], candidate.optimizer, candidate.batch_size)
     try:
-        return evaluate(model, bench.evaluation.select(selection)).auc
+        run = streamed_run(
+            candidate, bench.features, [rows], seed, bench.evaluation, FullRunConfig()
+        )
     except ArithmeticError:
         return 0.0
+    return run.evaluation.auc

@@ -36,7 +36,7 @@ class DistillConfig:
     """The schema file; like all paths here, relative to the configuration file."""
     source: SourceConfig
     stages: StageConfig = field(default_factory=StageConfig)
-    budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(fraction=0.01))
+    budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(effort="medium"))
     proxies: tuple[Candidate, ...] = field(default_factory=default_proxies)
     """Models trained along the stream, whose mean logit is the soft label; the first one leads:
     influence is scored under its weights."""

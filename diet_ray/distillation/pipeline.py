@@ -22,7 +22,7 @@ from torch import Tensor
 from diet_ray.data.batch import Batch
 from diet_ray.data.log import PreparedLog, Stage
 from diet_ray.distillation.config import DistillConfig
-from diet_ray.distillation.proxy import HeldOut, Proxies
+from diet_ray.distillation.proxy import Proxies
 from diet_ray.distillation.retention import RowSample, StageSampler, merge
 from diet_ray.distillation.stage import (
     addressed_slots,
@@ -32,6 +32,7 @@ from diet_ray.distillation.stage import (
 )
 from diet_ray.distillation.stream import StageRecord, StreamState
 from diet_ray.errors import ConfigError
+from diet_ray.influence.reservoir import first_drawn
 from diet_ray.influence.shard_scores import StageScores
 from diet_ray.memory.fusion import fuse
 from diet_ray.memory.update import Ack, Commit, Position, Update
@@ -238,7 +239,8 @@ class Distiller:
         sampler = StageSampler(stage.first_row, stage.num_rows, config.retained_rows, config.seed)
         proposed = config.budget.proposed(self.state.rows_seen, stage.num_rows)
         share = min(MAX_HELD_OUT, config.held_out_factor * proposed / stage.num_rows)
-        held_out = HeldOut(share, config.seed).rows(stage.first_row, stage.num_rows)
+        rows = np.arange(stage.first_row, stage.first_row + stage.num_rows, dtype=np.int64)
+        held_out = torch.from_numpy(first_drawn(config.seed, rows, share))
 
         def on_batch(batch: Batch) -> None:
             sampler(batch)

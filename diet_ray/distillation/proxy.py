@@ -11,12 +11,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from diet_ray.data.batch import Batch, FeatureSpec
-from diet_ray.influence.reservoir import first_drawn
 from diet_ray.models.base import Recommender
 from diet_ray.models.catalogue import Candidate, build
 from diet_ray.models.growth import grow
@@ -24,19 +22,6 @@ from diet_ray.training.loop import fit, predict
 from diet_ray.training.optimizer import ClickOptimizer
 
 _MODEL, _OPTIMIZER = "model.", "optimizer."
-
-
-class HeldOut:
-    """Which rows of the log no proxy trains on: a random share, by row number."""
-
-    def __init__(self, share: float, seed: int) -> None:
-        self.share = share
-        self._seed = seed
-
-    def rows(self, first_row: int, num_rows: int) -> Tensor:
-        """Whether each of `num_rows` rows from `first_row` is held out, bool (num_rows,)."""
-        rows = np.arange(first_row, first_row + num_rows, dtype=np.int64)
-        return torch.from_numpy(first_drawn(self._seed, rows, self.share))
 
 
 class Proxy:

@@ -116,7 +116,7 @@ def refine_slots(
 
     starts: proxies of different ages, the newest last; a fresh model is added, seeded by stage.
     """
-    if config.refinement.outer_steps == 0 or not len(addressed):
+    if not len(addressed):
         return RefinedSlots(
             changed=slots,
             loss_before=None,

@@ -34,7 +34,7 @@ from diet_ray.cluster import num_gpus, require_cpus
 from diet_ray.data.log import PreparedLog, Shard, Stage
 from diet_ray.errors import ClusterError, DataError, DietError
 from diet_ray.influence.config import InfluenceConfig
-from diet_ray.influence.reservoir import Reservoir, allocate
+from diet_ray.influence.reservoir import Reservoir
 from diet_ray.influence.shard_scores import ShardScores, StageScores, merge, score_shard
 from diet_ray.models.base import Recommender
 from diet_ray.models.catalogue import Candidate, build
@@ -189,11 +189,7 @@ class ScoringPool:
         self._candidate = candidate
         self._config = config
         self._reservoirs = {
-            s.index: Reservoir(
-                allocation=tuple(allocate(budgets[s.index], np.array(s.strata)).tolist()),
-                defensive_share=config.defensive_share,
-                seed=seed,
-            )
+            s.index: Reservoir.of_stage(s.strata, budgets[s.index], config.defensive_share, seed)
             for s in stages
         }
         self._stage_of = {shard.index: s.index for s in stages for shard in s.shards}

@@ -29,6 +29,7 @@ in no union's first list either, so the second list holds every row that the uni
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +97,16 @@ class Reservoir:
     defensive_share: float
     """λ"""
     seed: int
+
+    @classmethod
+    def of_stage(
+        cls, strata: Sequence[int], budget: int, defensive_share: float, seed: int
+    ) -> Reservoir:
+        """For a stage with `strata` rows in each stratum. Raises `ConfigError` as `allocate`."""
+        allocation = allocate(budget, np.array(strata))
+        return cls(
+            allocation=tuple(allocation.tolist()), defensive_share=defensive_share, seed=seed
+        )
 
     def candidates(self, row: np.ndarray, stratum: np.ndarray, score: np.ndarray) -> np.ndarray:
         """Indices, ascending, of the rows that can win in, or bound, a union with other rows."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 from torch import Tensor
 
 from diet_ray.data.log import PreparedLog
 from diet_ray.influence.config import InfluenceConfig
-from diet_ray.influence.reservoir import Reservoir, allocate
+from diet_ray.influence.reservoir import Reservoir
 from diet_ray.influence.shard_scores import StageScores, merge, score_shard
 from diet_ray.models.catalogue import Candidate, build
 
@@ -41,10 +40,8 @@ class SerialScorer:
         features = self._log.features_at(stage)
         model = build(self._proxy, features, seed=0)
         model.load_state_dict(self._weights.pop(stage))
-        reservoir = Reservoir(
-            allocation=tuple(allocate(self._budgets[stage], np.array(found.strata)).tolist()),
-            defensive_share=self._config.defensive_share,
-            seed=self._seed,
+        reservoir = Reservoir.of_stage(
+            found.strata, self._budgets[stage], self._config.defensive_share, self._seed
         )
         shards = (self._log.read_shard(s) for s in found.shards)
         parts = [score_shard(model, features, rows, self._config, reservoir) for rows in shards]

@@ -96,6 +96,8 @@ def why_missing(consistency: Mapping[str, Any], key: str) -> str:
         return "not recorded"
     if key.endswith(("_ceiling", "_matched")) or key == "seed_sd":
         return "needs full runs with two seeds or more"
+    if key in ("distilled_seed_sd", "resolution_threshold", "num_unresolved_distilled_pairs"):
+        return "needs distilled runs with two seeds or more"
     if key.startswith("resolved_pair_accuracy"):
         return "no pair of candidates is resolved"
     if key.startswith(("kendall_tau", "spearman_rho")):

@@ -42,6 +42,15 @@ def percent(value: float | None) -> str:
     return f"{decimal(scaled, 0 if abs(scaled) >= 10 else 1)} %" if scaled else "0 %"
 
 
+def fraction(value: float | None) -> str:
+    """A small share as one in so many; 0.0167 -> `1/60`, 0.7 -> `70 %`, 1 -> `1`."""
+    if value is None or is_missing(value):
+        return MISSING
+    if value >= 0.999:
+        return "1"
+    return f"1/{round(1 / value):,}" if 0 < value < 0.5 else percent(value)
+
+
 def times(value: float | None) -> str:
     """A factor; 5.25 -> `5.3 ×`, 61.2 -> `61 ×`."""
     if value is None or is_missing(value):

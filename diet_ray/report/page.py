@@ -19,6 +19,8 @@ from diet_ray.report import figures as figs
 from diet_ray.report import format as fmt
 from diet_ray.report import plots, tables
 from diet_ray.report.candidates import candidates, flipped_pairs
+from diet_ray.report.curve import published, sentence, standing
+from diet_ray.report.noise import noise_of
 from diet_ray.report.verdict import verdict
 
 _MAX_FLIPS_SHOWN = 20
@@ -116,6 +118,7 @@ def render(
     flips = flipped_pairs(rows, figs.number(consistency, "seed_sd"))
     methods = figs.methods(consistency)
     agreement, comparison = verdict(consistency)
+    place = standing(methods, published())
     versions = consistency.get("versions")
     return environment.get_template("page.html").render(
         dataset=str(consistency.get("dataset") or "unnamed log"),
@@ -129,6 +132,7 @@ def render(
         num_flips=len(flips),
         num_resolved=figs.number(consistency, "num_resolved_pairs"),
         seed_sd=figs.number(consistency, "seed_sd"),
+        noise=noise_of(consistency),
         why_no_seed_sd=figs.why_missing(consistency, "seed_sd"),
         ranking=plots.ranking_plot(rows, flips),
         costs=[
@@ -140,6 +144,10 @@ def render(
             for key, label, show in _COSTS
         ],
         cost=plots.cost_plot(methods, figs.number(consistency, "kendall_tau_ceiling")),
+        curve=plots.curve_plot(place) if place else None,
+        place=sentence(place) if place else None,
+        why_no_place=figs.why_missing(consistency, "resolved_pair_accuracy")
+        or figs.why_missing(consistency, "row_visit_fraction"),
         methods=methods,
         own_name=figs.METHOD,
         ceiling=figs.number(consistency, "kendall_tau_ceiling"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from diet_ray.report import format as fmt
 from diet_ray.report.candidates import FAMILIES, OTHER_FAMILY, CandidateFigures, Flip
+from diet_ray.report.curve import Standing
 from diet_ray.report.figures import METHOD, Method
 from diet_ray.report.labels import along, place
 from diet_ray.report.svg import (
@@ -72,6 +74,18 @@ def cost_plot(methods: Sequence[Method], ceiling: float | None) -> Plot | None:
         "Kendall’s tau of the distilled set and the baselines against the rows they visit",
         wide=(9.0, 4.0),
         narrow=(3.7, 3.7),
+    )
+
+
+def curve_plot(standing: Standing) -> Plot:
+    """Share of resolved pairs in order (y) against row visits (x, logarithmic)."""
+    return _both(
+        "curve",
+        lambda figure, axes, wide: _draw_curve(figure, axes, standing, wide),
+        "Resolved pairs in the right order against the rows visited: this run, its baselines and "
+        "the published logs",
+        wide=(9.0, 3.4),
+        narrow=(3.7, 3.4),
     )
 
 
@@ -206,7 +220,7 @@ def _draw_cost(
     axes.xaxis.set_major_locator(FixedLocator([free, *decades] if has_free else decades))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda v, _: "none" if v <= free * 1.01 and has_free else _share(v))
+        FuncFormatter(lambda v, _: "none" if v <= free * 1.01 and has_free else fmt.fraction(v))
     )
     if has_free:
         axes.axvline(free * 10**0.18, color=GRID, linewidth=0.8)
@@ -217,6 +231,60 @@ def _draw_cost(
     )
     axes.set_ylabel("Kendall’s tau-b against full training")
     _label(figure, axes, points_x, points_y, names, lines)
+
+
+def _draw_curve(figure: Figure, axes: Axes, standing: Standing, wide: bool) -> None:
+    points, own = standing.published, standing.own
+    x = np.array([p.row_visit_fraction for p in points])
+    spread = [p.resolved_pair_accuracy for p in points]
+    axes.set_xscale("log")
+    axes.fill_between(x, [min(a) for a in spread], [max(a) for a in spread], color=GRID, lw=0)
+    medians = np.array([np.median(a) for a in spread])
+    axes.plot(x, medians, color=MUTED, linewidth=1.2, zorder=2)
+    for at, found in zip(x, spread, strict=True):
+        axes.plot([at] * len(found), found, "_", color=MUTED, markersize=9, zorder=2)
+    for mark in standing.equal_cost:
+        axes.plot(
+            [mark.row_visit_fraction],
+            [mark.resolved_pair_accuracy],
+            marker="o",
+            markersize=6,
+            **_hollow(INK),
+            zorder=3,
+        )
+    axes.plot(
+        [own.row_visit_fraction],
+        [own.resolved_pair_accuracy],
+        marker="*",
+        markersize=13,
+        color=ACCENT,
+        mew=0,
+        zorder=4,
+    )
+    marks = (own, *standing.equal_cost)
+    costs = np.array([m.row_visit_fraction for m in marks])
+    accuracies = np.array([m.resolved_pair_accuracy for m in marks])
+    low, high = min(x.min(), costs.min()) / 1.4, max(x.max(), costs.max()) * 1.9
+    axes.set_xlim(low, high)
+    ticks: list[float] = []
+    for at in x.tolist():
+        # A label is about so wide.
+        if not ticks or np.log(at / ticks[-1]) > (0.06 if wide else 0.12) * np.log(high / low):
+            ticks.append(at)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: fmt.fraction(v)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: fmt.percent(v)))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    axes.margins(y=0.14)
+    axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
+    axes.set_xlabel(
+        "Rows visited for a candidate, of a full run’s" if wide else "Rows visited, of a full run’s"
+    )
+    axes.set_ylabel("Resolved pairs in order")
+    names = ["this run", *(m.label for m in standing.equal_cost)]
+    corners = np.column_stack([x, medians])
+    _label(figure, axes, costs, accuracies, names, list(pairwise(corners)))
 
 
 def _draw_series(axes: Axes, label: str, x: Sequence[int], y: Sequence[float]) -> None:
@@ -294,7 +362,3 @@ def _hollow(colour: str) -> dict[str, Any]:
         "markeredgewidth": 1.3,
         "linestyle": "none",
     }
-
-
-def _share(value: float) -> str:
-    return "1" if value >= 0.999 else f"1/{round(1 / value):,}"

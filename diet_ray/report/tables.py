@@ -14,11 +14,12 @@ from rich.text import Text
 from diet_ray.report import figures as figs
 from diet_ray.report import format as fmt
 from diet_ray.report.candidates import candidates
+from diet_ray.report.noise import noise_of
 from diet_ray.report.verdict import verdict
 
 
 def print_summary(consistency: Mapping[str, Any], console: Console | None = None) -> None:
-    """The verdict and all tables."""
+    """All tables, the noise of the distilled arm, and the verdict."""
     console = console or Console()
     for table in (
         ranking_table(consistency),
@@ -26,7 +27,7 @@ def print_summary(consistency: Mapping[str, Any], console: Console | None = None
         methods_table(consistency),
     ):
         console.print(Padding(table, (0, 0, 1, 0)))
-    for sentence in verdict(consistency):
+    for sentence in (noise_of(consistency), *verdict(consistency)):
         console.print(Text(sentence))
 
 

@@ -7,12 +7,15 @@ slice, so that no candidate is picked and judged on the same rows.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diet_ray.search.evaluation import Evaluation
 from diet_ray.search.statistics import (
     Array,
     PairMask,
@@ -42,6 +45,28 @@ class Arm:
     ranking: Array
     regret: Array
     blocks: Array
+
+    @classmethod
+    def of(cls, runs: Sequence[Sequence[Evaluation]], *, by_logloss: bool = False) -> Arm:
+        """From the evaluations of each candidate's runs, equally many each; AUC unless said."""
+
+        def figures(pick: Callable[[Evaluation], float]) -> Array:
+            return np.array([[pick(e) for e in row] for row in runs], dtype=np.float64)
+
+        if by_logloss:
+            return cls(
+                ranking=figures(lambda e: -e.logloss),
+                regret=figures(lambda e: -e.regret_logloss),
+                blocks=np.empty((len(runs), len(runs[0]), 0)),
+            )
+        blocks = [
+            [[math.nan if b is None else b for b in e.block_auc] for e in row] for row in runs
+        ]
+        return cls(
+            ranking=figures(lambda e: e.auc),
+            regret=figures(lambda e: e.regret_auc),
+            blocks=np.array(blocks, dtype=np.float64),
+        )
 
     def __getitem__(self, candidates: list[int]) -> Arm:
         return Arm(
@@ -100,7 +125,7 @@ def fidelity(full: Arm, score: Array, pairs: PairMask | None = None) -> Fidelity
     return Fidelity(
         kendall_tau=kendall_tau(reference, score, mask),
         spearman_rho=spearman_rho(reference, score) if whole else None,
-        resolved_pair_accuracy=pair_accuracy(reference, score, _resolved(full) & mask),
+        resolved_pair_accuracy=pair_accuracy(reference, score, resolved_of(full) & mask),
         kendall_tau_matched=mean_or_none([kendall_tau(r, score, mask) for r, _ in references]),
         spearman_rho_matched=mean_or_none([spearman_rho(r, score) for r, _ in references])
         if whole
@@ -132,7 +157,7 @@ def ceiling(full: Arm, pairs: PairMask | None = None) -> Ceiling:
             [pair_accuracy(r, held, resolved & mask) for held, r, resolved in folds]
         ),
         top1_regret_ceiling=mean_or_none(regrets) if whole else None,
-        num_resolved_pairs=_num_pairs(_resolved(full) & mask),
+        num_resolved_pairs=_num_pairs(resolved_of(full) & mask),
         num_pairs=_num_pairs(mask),
         seed_sd=pooled_seed_sd(full.ranking),
     )
@@ -146,11 +171,11 @@ def intervals(full: Arm, method: Arm, *, num_replicates: int = 500, seed: int = 
     difference between the mean of the drawn blocks and that of all. Which pairs are resolved stays
     as the full runs say.
     """
-    resolved = _resolved(full)
+    resolved = resolved_of(full)
 
     def tau(multiplicity: NDArray[np.int64], generator: np.random.Generator) -> float | None:
         reference, score = _resample(full, method, generator)
-        return kendall_tau(reference, score, _pair_weights(multiplicity))
+        return kendall_tau(reference, score, pair_weights(multiplicity))
 
     def rho(multiplicity: NDArray[np.int64], generator: np.random.Generator) -> float | None:
         reference, score = _resample(full, method, generator)
@@ -158,7 +183,7 @@ def intervals(full: Arm, method: Arm, *, num_replicates: int = 500, seed: int = 
 
     def accuracy(multiplicity: NDArray[np.int64], generator: np.random.Generator) -> float | None:
         reference, score = _resample(full, method, generator)
-        return pair_accuracy(reference, score, resolved * _pair_weights(multiplicity))
+        return pair_accuracy(reference, score, resolved * pair_weights(multiplicity))
 
     num_candidates = full.ranking.shape[0]
     bounds = [
@@ -172,7 +197,8 @@ def intervals(full: Arm, method: Arm, *, num_replicates: int = 500, seed: int = 
     )
 
 
-def _resolved(full: Arm) -> PairMask:
+def resolved_of(full: Arm) -> PairMask:
+    """The pairs that all full runs together resolve, (n, n)."""
     num_seeds = full.ranking.shape[1]
     return resolved_pairs(full.ranking.mean(axis=1), num_seeds, pooled_seed_sd(full.ranking))
 
@@ -181,7 +207,8 @@ def _num_pairs(mask: PairMask) -> int:
     return int(np.triu(mask, k=1).sum())
 
 
-def _pair_weights(multiplicity: NDArray[np.int64]) -> Array:
+def pair_weights(multiplicity: NDArray[np.int64]) -> Array:
+    """How often a bootstrap draw holds each pair, (n, n), from how often each candidate."""
     count = multiplicity.astype(np.float64)
     weights: Array = count[:, None] * count[None, :]
     return weights

@@ -233,6 +233,25 @@ def halving_fractions(num_candidates: int, fraction: float) -> list[tuple[int, f
     return [(n, min(1.0, share / n)) for n in survivors]
 
 
+def halving_score(
+    num_candidates: int,
+    rungs: Sequence[tuple[int, float]],
+    judge: Callable[[list[int], float], Array],
+) -> Array:
+    """Scores (n,) by how far candidates came, then by AUC on that rung; NaN where a run failed.
+
+    `judge(candidates, stream fraction)` gives the AUC of each of the candidates at a rung.
+    """
+    alive = list(range(num_candidates))
+    score = np.full(num_candidates, np.nan)
+    for rung, (num_survivors, share) in enumerate(rungs):
+        alive = sorted(alive, key=lambda i: -score[i])[:num_survivors]
+        # AUC is below 2, so a later rung always ranks above an earlier one.
+        score[alive] = 2.0 * rung + judge(alive, share)
+        alive = [i for i in alive if np.isfinite(score[i])]
+    return score
+
+
 def halving(setting: Setting, fraction: float) -> BaselineOutcome:
     """Successive halving; each rung trains its survivors afresh, on a thicker stream.
 
@@ -240,20 +259,17 @@ def halving(setting: Setting, fraction: float) -> BaselineOutcome:
     losing the order of time. Candidates rank by how far they came, then by AUC on that rung.
     """
     rungs = halving_fractions(len(setting.candidates), fraction)
-    alive = list(range(len(setting.candidates)))
-    score = np.full(len(alive), np.nan)
     seconds = row_visits = 0.0
-    for rung, (num_survivors, share) in enumerate(rungs):
-        alive = sorted(alive, key=lambda i: -score[i])[:num_survivors]
+
+    def judge(alive: list[int], share: float) -> Array:
+        nonlocal seconds, row_visits
         candidates = tuple(setting.candidates[i] for i in alive)
         outcome = _outcome(setting, _thinned(setting, candidates, share), {}, candidates)
         seconds += outcome.seconds
         row_visits += outcome.row_visits * len(alive)
-        finite = np.isfinite(outcome.score)
-        for i, value in zip(alive, outcome.score, strict=True):
-            # AUC is below 2, so a later rung always ranks above an earlier one.
-            score[i] = 2.0 * rung + value
-        alive = [i for i, known in zip(alive, finite, strict=True) if known]
+        return outcome.score
+
+    score = halving_score(len(setting.candidates), rungs, judge)
     return BaselineOutcome(
         score=score,
         seconds=seconds,

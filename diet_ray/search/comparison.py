@@ -15,6 +15,8 @@ from diet_ray.distillation.run import RunFolder, load_proxy, load_run_config
 from diet_ray.memory.dataset import DistilledDataset
 from diet_ray.models.catalogue import Candidate
 from diet_ray.progress import Progress
+from diet_ray.report import format as fmt
+from diet_ray.report.noise import noise
 from diet_ray.report.page import write_report
 from diet_ray.report.tables import print_summary
 from diet_ray.search.consistency import (
@@ -27,7 +29,7 @@ from diet_ray.search.consistency import (
 )
 from diet_ray.search.evaluation import evaluation_rows as take_evaluation_rows
 from diet_ray.search.runs import TrainingRows
-from diet_ray.search.trials import DistilledRows, SearchConfig, SearchResult, search
+from diet_ray.search.trials import DistilledRows, SearchConfig, SearchResult, search, write_ranking
 from diet_ray.search.workers import WorkersConfig
 
 
@@ -53,7 +55,9 @@ def search_run(
     )
     with Progress(len(candidates), "search", unit="candidates") as progress:
         result = search(candidates, rows, config, workers, out, lambda trial: progress.advance(1))
+    write_ranking(result, out)
     console.print(_ranking(result))
+    console.print(noise(result.resolution), soft_wrap=True)
     return result
 
 
@@ -111,12 +115,20 @@ def _training_rows(dataset: DistilledDataset) -> TrainingRows:
 
 def _ranking(result: SearchResult) -> Table:
     table = Table(title="Candidates by AUC on the ranking slice")
-    for heading in ("", "candidate", "AUC", "seconds"):
+    for heading in ("", "candidate", "AUC", "places", "seconds"):
         table.add_column(heading, justify="left" if heading == "candidate" else "right")
-    for place, trial in enumerate(result.ranking, 1):
-        seconds = sum(r.seconds for r in trial.runs)
-        table.add_row(str(place), trial.candidate.name, f"{trial.mean_auc:.4f}", f"{seconds:.2f}")
+    found = result.resolution
+    places = [fmt.MISSING] * len(result.ranking) if found is None else map(_span, found.places)
+    for rank, (trial, place) in enumerate(zip(result.ranking, places, strict=True), 1):
+        seconds = f"{sum(r.seconds for r in trial.runs):.2f}"
+        table.add_row(str(rank), trial.candidate.name, f"{trial.mean_auc:.4f}", place, seconds)
     for trial in result.trials:
         if trial.error is not None:
-            table.add_row("–", trial.candidate.name, "failed", trial.error)
+            table.add_row(fmt.MISSING, trial.candidate.name, "failed", "", trial.error)
     return table
+
+
+def _span(places: tuple[int, int]) -> str:
+    """`1-4`, or `3` where only one place is left."""
+    best, worst = places
+    return str(best) if best == worst else f"{best}-{worst}"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from diet_ray.search import baselines
 from diet_ray.search.agreement import Arm, Ceiling, Fidelity, ceiling, fidelity, intervals
 from diet_ray.search.baselines import BASELINES, BaselineOutcome, Setting
 from diet_ray.search.evaluation import EvaluationRows, evaluation_rows
+from diet_ray.search.resolution import resolution
 from diet_ray.search.runs import FORWARD_SHARE, FullRunConfig, RunResult, TrainingRows
 from diet_ray.search.sampling import first_rows
 from diet_ray.search.statistics import Array, PairMask, distinct
@@ -134,6 +134,10 @@ class ConsistencyReport(Fidelity, Ceiling):
     kendall_tau_interval: tuple[float, float] | None
     spearman_rho_interval: tuple[float, float] | None
     resolved_pair_accuracy_interval: tuple[float, float] | None
+    distilled_seed_sd: float | None
+    resolution_threshold: float | None
+    """Distilled means that differ by no more are not resolved."""
+    num_unresolved_distilled_pairs: int | None
     row_visit_fraction: float
     row_visit_fraction_with_evaluation: float
     """With the evaluation rows of either arm as forward passes."""
@@ -343,25 +347,8 @@ class _Arms:
 
     def arm(self, runs: list[list[RunResult]], *, by_logloss: bool = False) -> Arm:
         """The counted candidates' figures, higher is better."""
-
-        def figures(pick: Callable[[RunResult], float]) -> Array:
-            return np.array([[pick(r) for r in runs[i]] for i in self.counted], dtype=np.float64)
-
-        if by_logloss:
-            return Arm(
-                ranking=figures(lambda r: -r.evaluation.logloss),
-                regret=figures(lambda r: -r.evaluation.regret_logloss),
-                blocks=np.empty((len(self.counted), len(runs[self.counted[0]]), 0)),
-            )
-        blocks = [
-            [[math.nan if b is None else b for b in r.evaluation.block_auc] for r in runs[i]]
-            for i in self.counted
-        ]
-        return Arm(
-            ranking=figures(lambda r: r.evaluation.auc),
-            regret=figures(lambda r: r.evaluation.regret_auc),
-            blocks=np.array(blocks, dtype=np.float64),
-        )
+        counted = [[r.evaluation for r in runs[i]] for i in self.counted]
+        return Arm.of(counted, by_logloss=by_logloss)
 
 
 class _Costs:
@@ -449,6 +436,7 @@ def _report(
     dataset: str,
 ) -> ConsistencyReport:
     full, method = arms.arm(arms.full), arms.arm(arms.distilled)
+    noise = resolution(method.ranking)
     score = method.ranking.mean(axis=1)
     counted = [arms.candidates[i] for i in arms.counted]
     means = full.ranking.mean(axis=1)
@@ -470,6 +458,9 @@ def _report(
         **fidelity(full, score),
         **ceiling(full),
         **intervals(full, method, num_replicates=config.num_replicates),
+        distilled_seed_sd=noise.seed_sd if noise else None,
+        resolution_threshold=noise.threshold if noise else None,
+        num_unresolved_distilled_pairs=noise.num_unresolved_pairs if noise else None,
         row_visit_fraction=costs.distilled_visits / costs.full_visits,
         row_visit_fraction_with_evaluation=(costs.distilled_visits + forward)
         / (costs.full_visits + forward),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -103,15 +103,29 @@ def full_run(
     device: str = "cpu",
 ) -> RunResult:
     """Trains on all training rows of the log, streamed in time order, and evaluates."""
-    begin_s = time.perf_counter()
-    model = build(candidate, log.features, seed).to(device)
-    selection = fields_of(candidate, log.features)
     stream = (
-        selection(batch)
+        batch
         for _ in range(config.epochs)
         for batch in log.batches(log.train_stages, device=device)
     )
-    fitted = fit(model, stream, candidate.optimizer, config.batch_size_of(candidate))
+    return streamed_run(candidate, log.features, stream, seed, rows, config, device)
+
+
+def streamed_run(
+    candidate: Candidate,
+    features: FeatureSpec,
+    stream: Iterable[Batch],
+    seed: int,
+    rows: EvaluationRows,
+    config: FullRunConfig,
+    device: str = "cpu",
+) -> RunResult:
+    """Trains on the rows of a stream as full training would, in order, and evaluates."""
+    begin_s = time.perf_counter()
+    model = build(candidate, features, seed).to(device)
+    selection = fields_of(candidate, features)
+    selected = (selection(batch) for batch in stream)
+    fitted = fit(model, selected, candidate.optimizer, config.batch_size_of(candidate))
     return _judged(candidate, seed, model, fitted, rows.select(selection), begin_s)
 
 
@@ -224,13 +238,8 @@ def thinned_run(
     device: str = "cpu",
 ) -> RunResult:
     """A full run over an evenly thinned stream: one pass over `fraction` of its rows, in order."""
-    begin_s = time.perf_counter()
-    model = build(candidate, log.features, seed).to(device)
-    selection = fields_of(candidate, log.features)
-    thinned = subsample(log, low=0.0, high=fraction, seed=_THINNING_SEED, device=device)
-    stream = (selection(batch) for batch in thinned)
-    fitted = fit(model, stream, candidate.optimizer, config.batch_size_of(candidate))
-    return _judged(candidate, seed, model, fitted, rows.select(selection), begin_s)
+    stream = subsample(log, low=0.0, high=fraction, seed=_THINNING_SEED, device=device)
+    return streamed_run(candidate, log.features, stream, seed, rows, config, device)
 
 
 def progressive_run(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
@@ -27,8 +28,10 @@ from diet_ray.errors import OutputError
 from diet_ray.models.catalogue import Candidate
 from diet_ray.search import results
 from diet_ray.search.evaluation import EvaluationRows
+from diet_ray.search.resolution import Resolution, resolution
 from diet_ray.search.runs import DistilledRun, RunResult, TrainingRows
 from diet_ray.search.workers import WorkersConfig, describe
+from diet_ray.storage import Folder
 from diet_ray.training.recipe import Recipe
 
 
@@ -88,6 +91,38 @@ class SearchResult:
         """Best first: those that went furthest, by mean AUC; failed candidates are left out."""
         finished = [t for t in self.trials if t.runs]
         return tuple(sorted(finished, key=lambda t: (-t.num_reports, -(t.mean_auc or 0.0))))
+
+    @property
+    def resolution(self) -> Resolution | None:
+        """What the ranking's scores resolve, in its order; None with a single seed."""
+        ranking = self.ranking
+        if not ranking:
+            return None
+        scores = np.array([[r.evaluation.auc for r in t.runs] for t in ranking])
+        return resolution(scores, np.array([t.num_reports for t in ranking]))
+
+
+def write_ranking(result: SearchResult, folder: str | Path) -> None:
+    """Writes `ranking.json`: the candidates, best first, and what of their order is noise.
+
+    Without an estimate of noise (a single seed) its figures are null. Raises `OutputError`.
+    """
+    found = result.resolution
+    keys = ("seed_sd", "threshold", "num_pairs", "num_unresolved_pairs")
+    content = {key: getattr(found, key, None) for key in keys} | {
+        "ranking": [
+            {
+                "candidate": to_mapping(trial.candidate),
+                "mean_auc": trial.mean_auc,
+                "places": None if found is None else found.places[i],
+                "num_reports": trial.num_reports,
+            }
+            for i, trial in enumerate(result.ranking)
+        ],
+        "failed": {t.candidate.name: t.error for t in result.trials if not t.runs},
+    }
+    text = json.dumps(content, indent=1, allow_nan=False)
+    Folder.at(folder).write("ranking.json", text.encode())
 
 
 _TUNE_ENVIRONMENT = {

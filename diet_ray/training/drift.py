@@ -33,7 +33,6 @@ class StepFactors:
 
     dense: float
     table: float
-    """Besides the factor of each row."""
 
 
 NO_FACTORS = StepFactors(dense=1.0, table=1.0)

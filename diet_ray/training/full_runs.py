@@ -121,8 +121,7 @@ def train_full(
 
     def keep(spec: RunSpec, outcome: RunResult | RunFailure) -> None:
         if isinstance(outcome, RunResult):
-            content = {"format": FORMAT, "result": results.to_json(outcome)}
-            folder.write(spec.file, json.dumps(content, indent=1).encode())
+            write_result(folder, spec.file, outcome)
             done[spec.file] = outcome
         else:
             failures.setdefault(spec.file, outcome.error)
@@ -179,6 +178,12 @@ def run_file(
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{digest[:32]}.json"
+
+
+def write_result(folder: Folder, file: str, result: RunResult) -> None:
+    """Keeps a result for `read_result`."""
+    content = {"format": FORMAT, "result": results.to_json(result)}
+    folder.write(file, json.dumps(content, indent=1).encode())
 
 
 def read_result(folder: Folder, file: str) -> RunResult | None:

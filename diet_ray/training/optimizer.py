@@ -27,13 +27,9 @@ from diet_ray.training.drift import NO_FACTORS, StepFactors
 class ClickOptimizer:
     """Updates one model in place from `.grad` of its dense weights and the gathered gradient."""
 
-    def __init__(
-        self, model: Recommender, config: OptimizerConfig, row_factor: Tensor | None = None
-    ) -> None:
-        """`row_factor` (table rows,) multiplies the steps of each row of the table."""
+    def __init__(self, model: Recommender, config: OptimizerConfig) -> None:
         self.config = config
         self.model = model
-        self._row_factor = row_factor
         table = model.table.weight
         self._dense = {
             name: p
@@ -71,14 +67,11 @@ class ClickOptimizer:
                 seconds.append(self._moments[name][1])
                 p.grad = None
         self._step += 1.0
-        if self._row_factor is None and factors == NO_FACTORS:
-            self._adam(weights, grads, firsts, seconds, 1.0)
+        if factors.dense == factors.table:
+            self._adam(weights, grads, firsts, seconds, factors.dense)
         else:
-            before = weight.clone()
             self._adam(weights[:1], grads[:1], firsts[:1], seconds[:1], factors.table)
             self._adam(weights[1:], grads[1:], firsts[1:], seconds[1:], factors.dense)
-            if self._row_factor is not None:
-                weight.sub_(before).mul_(self._row_factor[touched, None]).add_(before)
 
         # A row that stands here several times (on a GPU) is written several times the same.
         table.index_copy_(0, touched, weight)

@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from diet_ray.distillation.budget import BudgetConfig
+from diet_ray.config import from_mapping
+from diet_ray.data.sources.config import SourceConfig
+from diet_ray.distillation.budget import FRACTIONS, BudgetConfig, Effort
+from diet_ray.distillation.config import DistillConfig
+from diet_ray.errors import ConfigError
 
 
 def test_a_share_grows_with_the_stream() -> None:
@@ -21,15 +28,49 @@ def test_a_fixed_number_gives_later_stages_their_share_of_it() -> None:
     assert budget.proposed(3_000, 1_000) == 38
 
 
+@pytest.mark.parametrize(("effort", "slots"), [("low", 50), ("medium", 100), ("high", 667)])
+def test_an_effort_is_a_named_share_of_the_rows(effort: Effort, slots: int) -> None:
+    budget = BudgetConfig(effort=effort, boundary_factor=2.0)
+    assert budget.capacity(10_000) == slots
+    spelled = BudgetConfig(fraction=FRACTIONS[effort], boundary_factor=2.0)
+    for rows in (0, 777, 5_000):
+        assert budget.capacity(rows) == spelled.capacity(rows)
+        assert budget.proposed(rows, 2_500) == spelled.proposed(rows, 2_500)
+
+
+def test_medium_is_the_default() -> None:
+    config = DistillConfig(schema=Path("schema.yaml"), source=SourceConfig(paths=("log.parquet",)))
+    assert config.budget == BudgetConfig(effort="medium")
+
+
 def test_never_more_than_the_rows() -> None:
     assert BudgetConfig(fraction=1.0, boundary_factor=2.0).proposed(0, 10) == 10
 
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"fraction": 0.1, "slots": 5}, {"fraction": 0.0}, {"slots": 0},
-     {"slots": 5, "boundary_factor": 0.5}],
-)  # fmt: skip
-def test_refuses(values: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"fraction|slots|boundary_factor"):
-        BudgetConfig(**values)  # type: ignore[arg-type]
+    [{"fraction": 0.0}, {"slots": 0}, {"slots": 5, "boundary_factor": 0.5}, {"effort": "hard"}],
+)
+def test_refuses(values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="|".join(values)):
+        BudgetConfig(**values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"fraction": 0.1, "slots": 5},
+        {"effort": "low", "fraction": 0.1},
+        {"effort": "low", "slots": 5},
+        {"effort": "low", "fraction": 0.1, "slots": 5},
+    ],
+)
+def test_a_budget_is_said_in_exactly_one_way(values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="exactly one of `effort`, `fraction` and `slots`"):
+        BudgetConfig(**values)
+
+
+def test_a_misspelled_effort_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"f: budget: effort: 'hihg' .* did you mean `high`"):
+        from_mapping(BudgetConfig, {"effort": "hihg"}, "f: budget")

@@ -39,6 +39,9 @@ def test_other_figures() -> None:
     assert fmt.decimal(-0.001, 2) == "0.00"
     assert fmt.percent(0.0203) == "2.0 %"
     assert fmt.percent(0.923) == "92 %"
+    assert [fmt.fraction(v) for v in (1.0, 0.7, 0.0167, 1e-4)] == ["1", "70 %", "1/60", "1/10,000"]
+    assert fmt.fraction(None) == "–"
+    assert fmt.fraction(0.0) == "0 %"
     assert fmt.times(61.2) == "61 ×"
     assert fmt.times(5.25) == "5.2 ×"
     assert fmt.value(None) == "–"

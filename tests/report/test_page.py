@@ -80,6 +80,7 @@ def test_every_section_is_there(page: Page) -> None:
         "Pairs that flipped",
         "Costs",
         "Against the baselines",
+        "Where on the curve",
         "The memory, stage by stage",
         "Configuration and versions",
     )
@@ -97,6 +98,13 @@ def test_figures_stand_beside_ceiling_and_cost(page: Page) -> None:
     assert "dcnv2-16 cross 2 0.7028 ± 0.0006 0.5810 42 s ↓3 5 0.6540 ± 0.0012" in page.text
     assert "55 pairs are resolved" in page.text
     assert "dcnv2-16 autoint-16 0.0066 −0.0020" in page.text
+
+
+def test_the_noise_of_the_distilled_runs_is_told(page: Page) -> None:
+    assert (
+        "Noise of the distilled runs: seed SD 0.0012; differences below 0.0020 AUC are not "
+        "resolved: 7 of 66 pairs." in page.text
+    )
 
 
 def test_nothing_is_fetched(consistency: dict[str, Any], manifest: dict[str, Any]) -> None:
@@ -122,7 +130,7 @@ def test_plots_come_in_two_widths_and_in_the_colours_of_the_page(
     html = render(consistency, manifest)
     svgs = re.findall(r"<svg .*?</svg>", html, flags=re.DOTALL)
     plots = [s for s in svgs if "<text" in s]
-    assert len(plots) == 2 * 2 + 4
+    assert len(plots) == 3 * 2 + 4
     for svg in plots:
         assert re.findall(r"#[0-9a-f]{6}\b", svg) == []
         assert "font-family" not in svg
@@ -163,6 +171,34 @@ def test_null_figures_are_dashes_with_reasons(consistency: dict[str, Any]) -> No
     assert "The memory, stage by stage" not in page.text
     visible = page.text.replace("None of the", "")
     assert not re.search(r"\b(None|nan|null|undefined)\b", visible)
+
+
+def test_a_run_stands_on_the_published_curve(consistency: dict[str, Any]) -> None:
+    html = render(consistency)
+    drawn = [s for s in re.findall(r"<svg .*?</svg>", html, flags=re.DOTALL) if "curve-" in s]
+    assert len(drawn) == 2
+    for svg in drawn:
+        # At equal cost only: the amortised ones and the prior have costs of their own.
+        for name in ("this run", "random soft", "recent", "early stop", "random hard"):
+            assert f">{name}</text>" in svg
+        assert "halving" not in svg
+        assert ">1/60</text>" in svg
+    assert "At 1/60 of the rows visited, this run puts 92.0 %" in Page(html).text
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("resolved_pair_accuracy", "no pair of candidates is resolved"),
+        ("row_visit_fraction", "not computed"),
+    ],
+)
+def test_a_run_without_a_place_on_the_curve_says_why(
+    consistency: dict[str, Any], key: str, why: str
+) -> None:
+    html = render(consistency | {key: None})
+    assert "curve-wide" not in html
+    assert f"Where on the curve No plot: {why}." in Page(html).text
 
 
 def test_an_empty_mapping_still_makes_a_page() -> None:

@@ -24,6 +24,7 @@ def test_summary_has_ranks_figures_ceilings_and_baselines(consistency: dict[str,
         "0.44 to 0.75",
         "1.7 % of the rows visited",
         "equal amortised",
+        "differences below 0.0020 AUC are not resolved: 7 of 66 pairs.",
     ):
         assert words in text
     for c in consistency["candidates"]:

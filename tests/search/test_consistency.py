@@ -26,6 +26,7 @@ from diet_ray.search.consistency import (
     write,
 )
 from diet_ray.search.evaluation import evaluation_rows
+from diet_ray.search.resolution import RESOLUTION_SDS
 from diet_ray.search.runs import full_run
 from diet_ray.search.workers import WorkersConfig
 from diet_ray.storage import Folder
@@ -115,6 +116,14 @@ def test_the_whole_comparison(ray_cluster: None, log: MemoryLog, tmp_path: Path)
     assert found["resolved_pair_accuracy"] == pytest.approx(
         np.mean([(means[i] - means[j]) * (ours[i] - ours[j]) > 0 for i, j in resolved])
     )
+    runs = np.array([c["distilled"]["auc"] for c in counted])
+    noise = np.sqrt(np.mean(np.var(runs, axis=1, ddof=1)))
+    assert found["distilled_seed_sd"] == pytest.approx(noise)
+    # Two seeds: √(2/2) of the seed SD is the standard error of a difference.
+    assert found["resolution_threshold"] == pytest.approx(RESOLUTION_SDS * noise)
+    assert found["num_unresolved_distilled_pairs"] == sum(
+        abs(ours[i] - ours[j]) <= RESOLUTION_SDS * noise for i, j in combinations(range(4), 2)
+    )
     later = np.array([c["full"]["regret_auc"] for c in counted]).mean(axis=1)
     assert found["top1_regret"] == pytest.approx(later.max() - later[np.argmax(ours)])
 
@@ -170,7 +179,10 @@ def test_without_a_proxy_and_with_baselines_left_out(
     assert found["baselines"]["recent"]["kendall_tau"] is None
     assert found["baselines"]["prior"]["kendall_tau"] in (-1.0, 1.0)
     # One seed, two candidates: what needs more is empty, not invented.
-    for key in ("kendall_tau_ceiling", "resolved_pair_accuracy", "seed_sd", "top3_overlap"):
+    for key in (
+        *("kendall_tau_ceiling", "resolved_pair_accuracy", "seed_sd", "top3_overlap"),
+        *("distilled_seed_sd", "resolution_threshold", "num_unresolved_distilled_pairs"),
+    ):
         assert found[key] is None  # type: ignore[literal-required]
     assert found["num_resolved_pairs"] == 0
 
