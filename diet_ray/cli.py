@@ -115,6 +115,13 @@ def update(
 def search(
     path: Run,
     candidates: Candidates = None,
+    anchors: Annotated[
+        Path | None,
+        typer.Option(
+            help="Full-run AUCs that you have, to calibrate the recipe on: YAML, `anchors:` with "
+            "a number or a list (one a seed) for three or more candidates; or a consistency.json."
+        ),
+    ] = None,
     seeds: Seeds = 2,
     scheduler: Annotated[
         str, typer.Option(help="`all` trains every candidate to its end, `asha` stops the weak.")
@@ -131,6 +138,7 @@ def search(
     from diet_ray.cluster import connect
     from diet_ray.config import from_mapping
     from diet_ray.search import comparison
+    from diet_ray.search.anchors import load_anchors
     from diet_ray.search.trials import SearchConfig
     from diet_ray.search.workers import WorkersConfig
 
@@ -138,6 +146,7 @@ def search(
     config = from_mapping(
         SearchConfig, {"seeds": list(range(seeds)), "scheduler": scheduler}, "--scheduler"
     )
+    known = None if anchors is None else load_anchors(anchors, chosen)
     connect(address)
     comparison.search_run(
         path,
@@ -147,6 +156,7 @@ def search(
         out or path / "search",
         evaluation_rows,
         Console(),
+        known,
     )
 
 

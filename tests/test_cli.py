@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ import yaml
 
 from diet_ray import DistilledDataset
 from diet_ray.cli import main
+from diet_ray.config import from_mapping, to_mapping
+from diet_ray.data.log import PreparedLog
+from diet_ray.models.catalogue import Candidate
+from diet_ray.search import comparison
+from diet_ray.search.anchors import Calibration, calibrate
+from diet_ray.search.evaluation import evaluation_rows
+from diet_ray.search.runs import TrainingRows, distilled_run
+from diet_ray.training.recipe import Recipe
 from tests.kuairand import SETTINGS, write_config, write_log
 
 CANDIDATES = [
@@ -66,6 +75,15 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
 def candidates(tmp_path: Path) -> Path:
     path = tmp_path / "candidates.yaml"
     path.write_text(yaml.safe_dump({"candidates": CANDIDATES}))
+    return path
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Path:
+    """The same under their architectures' names."""
+    path = tmp_path / "named.yaml"
+    content = [c | {"name": c["architecture"]} for c in CANDIDATES]
+    path.write_text(yaml.safe_dump({"candidates": content}))
     return path
 
 
@@ -136,6 +154,57 @@ def test_search_says_which_differences_are_noise(
     printed = capsys.readouterr().out
     assert "places" in printed
     assert f"not resolved: {kept['num_unresolved_pairs']} of 3 pairs" in printed
+
+
+def test_search_goes_on_with_the_recipe_that_anchors_speak_for(
+    run: Path,
+    named: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def shorter_steps(*arguments: Any) -> Calibration:
+        """What the anchors say, made to speak for the last choice."""
+        found = calibrate(*arguments)
+        return replace(found, chosen=found.choices[-1], left_out_agreement=1.0)
+
+    monkeypatch.setattr(comparison, "calibrate", shorter_steps)
+    full = tmp_path / "full.yaml"
+    full.write_text("anchors: {lr: 0.61, fm: [0.61, 0.63], dnn: 0.63}")
+    out = tmp_path / "found"
+    arguments = ("search", run, "--candidates", named, "--seeds", "1", "--out", out)
+    assert diet(*arguments, "--anchors", full) == 0
+    kept = json.loads((out / "ranking.json").read_text())
+    calibration = kept["calibration"]
+    assert calibration["anchors"] == ["lr", "fm", "dnn"]
+    dataset = DistilledDataset.load(run / "distilled")
+    assert calibration["choices"][0] == to_mapping(dataset.recipe)
+    assert len(calibration["agreements"]) == len(calibration["choices"]) == 4
+    printed = capsys.readouterr().out
+    assert "Recipe: steps 2, no drift, chosen on 3 anchors" in printed
+    assert f"shipped recipe {calibration['shipped_agreement']:.2f}" in printed
+
+    log = PreparedLog.open(str(run / "log"))
+    rows = evaluation_rows(log, 20_000)
+    train = TrainingRows(dataset.batch(), dataset.targets(), dataset.weights.float())
+    recipe = from_mapping(Recipe, calibration["recipe"], "recipe")
+    assert recipe.steps_per_step == dataset.recipe.steps_per_step / 2
+    for row in kept["ranking"]:
+        candidate = from_mapping(Candidate, row["candidate"], "candidate")
+        alone = distilled_run(candidate, train, log.features, recipe, rows, seed=0)
+        assert row["mean_auc"] == alone.evaluation.auc
+
+
+def test_anchors_must_be_candidates(
+    run: Path, named: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = tmp_path / "full.yaml"
+    full.write_text("anchors: {lr: 0.61, fm: 0.62, dnnn: 0.63}")
+    out = tmp_path / "found"
+    arguments = ("search", run, "--candidates", named, "--anchors", full, "--out", out)
+    line = refused(capsys, *arguments)
+    assert all(word in line for word in ("full.yaml", "`dnnn`", "`dnn`")), line
+    assert not out.exists()
 
 
 def test_consistency_writes_every_key_and_a_report(

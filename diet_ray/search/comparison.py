@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from diet_ray.report import format as fmt
 from diet_ray.report.noise import noise
 from diet_ray.report.page import write_report
 from diet_ray.report.tables import print_summary
+from diet_ray.search.anchors import Calibration, calibrate, recipe_choices
 from diet_ray.search.consistency import (
     ConsistencyConfig,
     ConsistencyReport,
@@ -41,8 +43,12 @@ def search_run(
     out: Path,
     evaluation_rows: int,
     console: Console,
+    anchors: Mapping[str, float] | None = None,
 ) -> SearchResult:
-    """Ranks candidates on a run's distilled dataset; results in `out`, the table on `console`."""
+    """Ranks candidates on a run's distilled dataset; results in `out`, the table on `console`.
+
+    With `anchors`, full AUCs of some of the candidates by name, the recipe is calibrated on them.
+    """
     run = RunFolder(path)
     dataset = DistilledDataset.load(run.distilled)
     log = PreparedLog.open(str(run.log))
@@ -53,9 +59,15 @@ def search_run(
         recipe=dataset.recipe,
         evaluation=take_evaluation_rows(log, evaluation_rows),
     )
+    calibrated = None
+    if anchors is not None:
+        found = _calibrate(anchors, candidates, rows, config, workers)
+        console.print(_recipe_line(found), soft_wrap=True)
+        rows = replace(rows, recipe=found.recipe)
+        calibrated = to_mapping(found) | {"recipe": to_mapping(found.recipe)}
     with Progress(len(candidates), "search", unit="candidates") as progress:
         result = search(candidates, rows, config, workers, out, lambda trial: progress.advance(1))
-    write_ranking(result, out)
+    write_ranking(result, out, calibrated)
     console.print(_ranking(result))
     console.print(noise(result.resolution), soft_wrap=True)
     return result
@@ -111,6 +123,39 @@ def compare_run(
 
 def _training_rows(dataset: DistilledDataset) -> TrainingRows:
     return TrainingRows(dataset.batch(), dataset.targets(), dataset.weights.float())
+
+
+def _calibrate(
+    anchors: Mapping[str, float],
+    candidates: Sequence[Candidate],
+    rows: DistilledRows,
+    config: SearchConfig,
+    workers: WorkersConfig,
+) -> Calibration:
+    num_runs = len(anchors) * len(recipe_choices(rows.recipe)) * len(config.seeds)
+    with Progress(num_runs, "calibrate", unit="runs") as progress:
+        return calibrate(anchors, candidates, rows, config, workers, progress.advance)
+
+
+def _recipe_line(found: Calibration) -> str:
+    """Which recipe the search goes on with, and what speaks for it."""
+    num_anchors = len(found.anchors)
+    left_out = fmt.decimal(found.left_out_agreement, 2)
+    shipped = f"shipped recipe {fmt.decimal(found.shipped_agreement, 2)}"
+    if not found.helps:
+        return (
+            f"Recipe: as shipped; calibration on {num_anchors} anchors isn't shown to help: pairs "
+            f"in the full order, left out, {left_out}, {shipped}"
+        )
+    if found.chosen == found.choices[0]:
+        recipe = "as shipped"
+    else:
+        drift = f"drift {found.chosen.dense_drift:g}" if found.chosen.dense_drift else "no drift"
+        recipe = f"steps {found.chosen.steps_per_step:.3g}, {drift}"
+    return (
+        f"Recipe: {recipe}, chosen on {num_anchors} anchors; pairs in the full order "
+        f"{fmt.decimal(max(found.agreements), 2)} (left out {left_out}), {shipped}"
+    )
 
 
 def _ranking(result: SearchResult) -> Table:

@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,10 +102,13 @@ class SearchResult:
         return resolution(scores, np.array([t.num_reports for t in ranking]))
 
 
-def write_ranking(result: SearchResult, folder: str | Path) -> None:
+def write_ranking(
+    result: SearchResult, folder: str | Path, calibration: Mapping[str, Any] | None = None
+) -> None:
     """Writes `ranking.json`: the candidates, best first, and what of their order is noise.
 
-    Without an estimate of noise (a single seed) its figures are null. Raises `OutputError`.
+    Without an estimate of noise (a single seed) its figures are null; `calibration`, plain values,
+    says how the recipe was chosen, null if it wasn't. Raises `OutputError`.
     """
     found = result.resolution
     keys = ("seed_sd", "threshold", "num_pairs", "num_unresolved_pairs")
@@ -120,6 +123,7 @@ def write_ranking(result: SearchResult, folder: str | Path) -> None:
             for i, trial in enumerate(result.ranking)
         ],
         "failed": {t.candidate.name: t.error for t in result.trials if not t.runs},
+        "calibration": calibration,
     }
     text = json.dumps(content, indent=1, allow_nan=False)
     Folder.at(folder).write("ranking.json", text.encode())

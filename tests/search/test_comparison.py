@@ -11,9 +11,11 @@ from rich.console import Console
 
 from diet_ray.search import comparison
 from diet_ray.search import resolution as resolution_module
+from diet_ray.search.anchors import Calibration
 from diet_ray.search.evaluation import Evaluation
 from diet_ray.search.runs import RunResult
 from diet_ray.search.trials import SearchResult, TrialResult, write_ranking
+from diet_ray.training.recipe import Recipe
 from tests.search.candidates import CANDIDATES
 
 
@@ -96,6 +98,7 @@ def test_the_ranking_is_kept_with_what_of_it_is_noise(tmp_path: Path) -> None:
     assert [r["mean_auc"] for r in rows] == pytest.approx([0.74, 0.72, 0.70])
     assert [r["num_reports"] for r in rows] == [1, 1, 1]
     assert kept["failed"] == {"lr-slow": "RuntimeError: no such luck"}
+    assert kept["calibration"] is None
 
 
 @pytest.mark.parametrize("trials", [(trial(0, [0.7]), trial(2, [0.6])), (trial(0, []),), ()])
@@ -107,3 +110,47 @@ def test_without_an_estimate_its_figures_are_null(
     for key in ("seed_sd", "threshold", "num_pairs", "num_unresolved_pairs"):
         assert kept[key] is None
     assert all(r["places"] is None for r in kept["ranking"])
+
+
+SHIPPED = Recipe(steps_per_step=4.0, dense_drift=0.5, table_drift=0.5)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "left_out", "line"),
+    [
+        (
+            Recipe(steps_per_step=2.0),
+            0.8,
+            "Recipe: steps 2, no drift, chosen on 4 anchors; pairs in the full order 0.88 "
+            "(left out 0.80), shipped recipe 0.73",
+        ),
+        (
+            Recipe(steps_per_step=4.0, dense_drift=1.0, table_drift=1.0),
+            0.73,
+            "Recipe: steps 4, drift 1, chosen on 4 anchors; pairs in the full order 0.88 "
+            "(left out 0.73), shipped recipe 0.73",
+        ),
+        (
+            SHIPPED,
+            0.73,
+            "Recipe: as shipped, chosen on 4 anchors; pairs in the full order 0.88 "
+            "(left out 0.73), shipped recipe 0.73",
+        ),
+        (
+            Recipe(steps_per_step=2.0),
+            0.6,
+            "Recipe: as shipped; calibration on 4 anchors isn't shown to help: pairs in the full "
+            "order, left out, 0.60, shipped recipe 0.73",
+        ),
+    ],
+)
+def test_the_recipe_stands_in_one_line(chosen: Recipe, left_out: float, line: str) -> None:
+    found = Calibration(
+        anchors=("a", "b", "c", "d"),
+        choices=(SHIPPED, chosen),
+        agreements=(0.73, 0.875),
+        chosen=chosen,
+        left_out_agreement=left_out,
+        shipped_agreement=0.73,
+    )
+    assert comparison._recipe_line(found) == line
