@@ -1,20 +1,20 @@
 """Do distilled runs rank candidates as full runs do, and better than others at their cost?
 
-    python benchmarks/ranking.py --movielens interactions.parquet
-    python benchmarks/ranking.py --quick
+    python benchmarks/ranking.py --movielens interactions.parquet --write
+    python benchmarks/ranking.py --quick --json
 
-For each log: full runs of all candidates (kept under --out, so paid for once), distilled sets of
-the shipped default at each fraction of the rows, the baselines at equal cost, and the figures of
-both. Prints one JSON object: {log: figures}, at the first fraction; `curve` holds the others.
+For each log: full runs of all candidates, the curve (distilled sets of the shipped default at
+several sizes, and the baselines at equal cost), the ablation, recipes and anchors, and the
+stream's promise. What is measured is kept in one ledger a log below --out, so a run that is cut
+off goes on; `--known benchmarks/results` begins with the published ledgers. Prints one JSON object:
+{log: figures of the default size}; `--write` puts all tables and plots into docs/.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -24,23 +24,31 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import torch
 
+from benchmarks.laboratory import recipes
+from benchmarks.laboratory.ablation import ablation
+from benchmarks.laboratory.bench import Bench
 from benchmarks.laboratory.candidates import candidates_of
-from benchmarks.laboratory.distilled import distil
+from benchmarks.laboratory.crossover import crossover
+from benchmarks.laboratory.curve import point
 from benchmarks.laboratory.full import full_runs
+from benchmarks.laboratory.ledger import Ledger
 from benchmarks.laboratory.logs import LogSource, open_log, sources
-from benchmarks.laboratory.measure import figures, gain
-from benchmarks.laboratory.methods import Bench, baseline_scores, distilled_scores
-from diet_ray.data.log import PreparedLog
-from diet_ray.search.agreement import Arm, ceiling
+from benchmarks.laboratory.results import write_results
+from benchmarks.laboratory.stream import by_stage
+from diet_ray.distillation.config import default_proxies
+from diet_ray.search.agreement import Arm
 from diet_ray.search.baselines import mean_ranks
 from diet_ray.search.evaluation import evaluation_rows
 from diet_ray.search.statistics import distinct
-from diet_ray.storage import Folder
 
-FRACTIONS = (0.01, 1 / 200, 1 / 60, 1 / 15, 1 / 5)
+ROOT = Path(__file__).parents[1]
+DEFAULT_FRACTION = 0.01
+FRACTIONS = (1 / 200, DEFAULT_FRACTION, 1 / 60, 1 / 15, 1 / 5)
 FULL_SEEDS = (0, 1, 2)
 EVALUATION_ROWS = 20_000
 QUICK_LOGS = ("kuairand", "ids")
+STREAM_LOGS = ("drift", "history")
+PARTS = ("curve", "ablation", "recipes", "stream")
 
 
 def main() -> None:
@@ -49,19 +57,18 @@ def main() -> None:
     begin_s = time.perf_counter()
     named = sources(arguments.movielens)
     names = arguments.logs or (QUICK_LOGS if arguments.quick else tuple(named))
-    out = Path(arguments.out)
-    logs = {name: open_log(name, named[name], out / "logs") for name in names}
-    benches = {name: make_bench(logs[name], arguments) for name in names}
+    benches = {name: make_bench(name, named[name], arguments) for name in names}
     priors = prior_scores(benches)
     report: dict[str, Any] = {}
-    for name in names:
-        points = [
-            measure(logs[name], named[name], benches[name], fraction, priors.get(name), arguments)
-            for fraction in (arguments.fractions or FRACTIONS[: 1 if arguments.quick else None])
-        ]
-        report[name] = points[0] | {"curve": points}
-        note(f"{name}: {json.dumps({k: v for k, v in points[0].items() if k != 'baselines'})}")
+    for name, bench in benches.items():
+        report[name] = measure(bench, priors.get(name), arguments)
+        shown = {k: v for k, v in report[name].items() if isinstance(v, int | float | str)}
+        note(f"{name}: {json.dumps(shown)}")
+    over = over_logs(benches, report, arguments)
     note(f"all in {time.perf_counter() - begin_s:.0f} s")
+    if arguments.write:
+        write_results(report | {"over logs": over}, ROOT / "docs/results.md", ROOT / "docs/plots")
+        (ROOT / "diet_ray/report/curve.json").write_text(json.dumps(curve_points(report), indent=1))
     print(json.dumps(report, indent=None if arguments.json else 1))
 
 
@@ -69,28 +76,37 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--logs", nargs="*", help="which logs; all by default")
     parser.add_argument("--movielens", type=Path, help="your copy of MovieLens-1M-liked, Parquet")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, help="what to measure; all by default")
     parser.add_argument("--fractions", nargs="*", type=float, help="rows of the set over the log's")
-    parser.add_argument("--seeds", type=int, default=2, help="distillations of each kind")
+    parser.add_argument("--seeds", type=int, default=2, help="distillations of each size")
     parser.add_argument("--draws", type=int, default=6, help="random candidates an architecture")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--out", default="runs/ranking", help="prepared logs and full runs")
-    parser.add_argument("--quick", action="store_true", help="two logs, the first fraction")
+    parser.add_argument("--out", type=Path, default=Path("runs/ranking"), help="kept between runs")
+    parser.add_argument("--known", type=Path, help="folder of ledgers to begin with")
+    parser.add_argument("--quick", action="store_true", help="two logs at the default size")
+    parser.add_argument("--write", action="store_true", help="rewrite docs/results.md and plots")
     parser.add_argument("--json", action="store_true", help="on one line")
     return parser.parse_args()
 
 
-def make_bench(log: PreparedLog, arguments: argparse.Namespace) -> Bench:
+def make_bench(name: str, source: LogSource, arguments: argparse.Namespace) -> Bench:
+    log = open_log(name, source, arguments.out / "logs")
     candidates = candidates_of(log.features, arguments.draws)
     candidates = [candidates[i] for i in distinct([c.identity for c in candidates])]
     rows = evaluation_rows(log, EVALUATION_ROWS)
-    folder = Folder.at(str(Path(arguments.out) / "full_runs"))
-    runs = full_runs(log, rows, candidates, FULL_SEEDS, folder, arguments.workers)
+    known = arguments.known / f"{name}.json" if arguments.known else None
+    ledger = Ledger(arguments.out / f"{name}.json", known)
+    runs = full_runs(log, rows, candidates, FULL_SEEDS, ledger, arguments.workers)
     return Bench(
+        name=name,
+        log=log,
+        source=source,
         candidates=tuple(candidates),
-        features=log.features,
         train=log.load(log.train_stages),
         evaluation=rows,
-        full=Arm.of([[runs[c.name, s].evaluation for s in FULL_SEEDS] for c in candidates]),
+        full=Arm.of([[run.evaluation for run in by_seed] for by_seed in runs]),
+        full_seconds=float(np.mean([[run.seconds for run in r] for r in runs]) * len(runs)),
+        ledger=ledger,
         num_workers=arguments.workers,
     )
 
@@ -111,43 +127,69 @@ def as_report(bench: Bench) -> dict[str, Any]:
 
 
 def measure(
-    log: PreparedLog,
-    source: LogSource,
-    bench: Bench,
-    fraction: float,
-    prior: np.ndarray | None,
-    arguments: argparse.Namespace,
+    bench: Bench, prior: np.ndarray | None, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """All figures of one log at one size of the set."""
-    folder = Path(tempfile.mkdtemp(prefix="diet-ranking-"))
-    try:
-        sets = [distil(log, source, fraction, s, folder / str(s)) for s in range(arguments.seeds)]
-    finally:
-        shutil.rmtree(folder)
-    scores = distilled_scores(bench, sets)
-    others = baseline_scores(bench, sets)
-    if prior is not None and np.isfinite(prior).all():
-        others["prior"] = prior[:, None]
-    full = bench.full
-    return (
-        {"fraction": fraction, "row_fraction": sets[0].row_fraction}
-        | {"byte_fraction": sets[0].byte_fraction}
-        | {"row_visit_fraction": sets[0].recipe.epochs * len(sets[0].train) / len(bench.train)}
-        | figures(full, scores)
-        | dict(ceiling(full))
-        | gain(full, scores, others)
-        | {"controls": controls(full, scores)}
-        | {"baselines": {name: figures(full, b) for name, b in others.items()}}
-        | {"distill_seconds": float(np.mean([s.seconds for s in sets]))}
-    )
+    """All figures of one log; those of the default size on top."""
+    parts = arguments.parts or (("curve",) if arguments.quick else PARTS)
+    sizes = arguments.fractions or ((DEFAULT_FRACTION,) if arguments.quick else FRACTIONS)
+    sets = arguments.out / "sets"
+    points = [point(bench, size, arguments.seeds, prior, sets) for size in sizes]
+    top = min(points, key=lambda p: abs(p["fraction"] - DEFAULT_FRACTION))
+    found = top | {"curve": points, "full_auc": bench.full.ranking.tolist()}
+    found["crossover"] = crossover(points, top["fraction"], distillation_passes())
+    if "ablation" in parts:
+        found["ablation"] = ablation(bench, sets)
+    if "recipes" in parts:
+        scores = recipes.recipe_scores(bench, sets)
+        found["recipes"] = recipes.agreements(bench, scores)
+        found["anchors"] = recipes.anchored(bench, scores)
+        found["resolution"] = recipes.resolution_table(bench, sets)
+    if "stream" in parts and bench.name in STREAM_LOGS:
+        found["stream"] = by_stage(bench)
+    return found
 
 
-def controls(full: Arm, scores: np.ndarray) -> dict[str, float | None]:
-    """Against shuffled full results: no method may look good there."""
-    order = np.random.default_rng(0).permutation(len(scores))
-    shuffled = Arm(ranking=full.ranking[order], regret=full.regret[order], blocks=full.blocks)
-    found = figures(shuffled, scores)
-    return {name: found[name] for name in ("kendall_tau", "resolved_pair_accuracy")}
+def distillation_passes() -> float:
+    """Row visits of a distillation over the log's rows: every proxy once over all, and scoring."""
+    scoring = 2 / 3  # A forward pass and a backward pass to the activations.
+    return len(default_proxies()) + scoring
+
+
+def over_logs(
+    benches: dict[str, Bench], report: dict[str, Any], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """What can only be said of several logs together."""
+    tables = {name: found["recipes"] for name, found in report.items() if "recipes" in found}
+    if len(tables) < 2:
+        return {}
+    return {
+        "recipe_labels": recipes.labels(),
+        "left_out_choice": {name: recipes.left_out_choice(tables, name) for name in tables},
+        "resolution": recipes.pooled([report[name]["resolution"] for name in tables]),
+    }
+
+
+def curve_points(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The curve as the package ships it: a point a size, over all logs that have it."""
+    sizes = sorted({p["fraction"] for found in report.values() for p in found["curve"]})
+    points = []
+    for size in sizes:
+        at = {
+            name: next((p for p in found["curve"] if p["fraction"] == size), None)
+            for name, found in report.items()
+        }
+        known = {name: p for name, p in at.items() if p is not None}
+        visits = [p["row_visit_fraction"] for p in known.values()]
+        points.append(
+            {
+                "row_visit_fraction": round(float(np.mean(visits)), 5),
+                "logs": list(known),
+                "resolved_pair_accuracy": [
+                    round(p["resolved_pair_accuracy"], 3) for p in known.values()
+                ],
+            }
+        )
+    return points
 
 
 def note(text: str) -> None:

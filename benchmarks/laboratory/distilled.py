@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from benchmarks.laboratory.ledger import key_of
 from benchmarks.laboratory.logs import LogSource
-from diet_ray.data.batch import Batch
+from diet_ray.config import to_mapping
 from diet_ray.data.log import PreparedLog
 from diet_ray.distillation.budget import BudgetConfig
 from diet_ray.distillation.config import DistillConfig
@@ -34,24 +38,42 @@ from diet_ray.training.recipe import Recipe
 class Distilled:
     train: TrainingRows
     recipe: Recipe
-    teacher: Callable[[Batch], Tensor]
-    """The proxies after the last stage, from rows to logits (B,)."""
+    teacher: Tensor
+    """The proxies' mean logit after the last stage, of every training row (rows,)."""
     row_fraction: float
     byte_fraction: float
     seconds: float
 
 
-def distil(
-    log: PreparedLog, source: LogSource, fraction: float, seed: int, folder: Path
-) -> Distilled:
-    """The distilled set of the shipped default at `fraction` of the rows; `folder` is new."""
-    begin_s = time.perf_counter()
-    config = DistillConfig(
+def default_config(source: LogSource, fraction: float, seed: int) -> DistillConfig:
+    """What ships, at a size of choice."""
+    return DistillConfig(
         schema=source.schema,
         source=source.source,
         budget=BudgetConfig(fraction=fraction),
         seed=seed,
     )
+
+
+def distil(log: PreparedLog, config: DistillConfig, out: Path) -> Distilled:
+    """The distilled set of a configuration; below `out`, once for each log and configuration."""
+    folder = out / key_of(log.fingerprint, to_mapping(config))
+    if not (folder / "seconds.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        _distil(log, config, folder)
+    dataset = DistilledDataset.load(folder / "distilled")
+    return Distilled(
+        train=TrainingRows(dataset.batch(), dataset.targets(), dataset.weights.float()),
+        recipe=dataset.recipe,
+        teacher=torch.from_numpy(np.load(folder / "teacher.npy")),
+        row_fraction=dataset.row_fraction,
+        byte_fraction=dataset.byte_fraction,
+        seconds=json.loads((folder / "seconds.json").read_text()),
+    )
+
+
+def _distil(log: PreparedLog, config: DistillConfig, folder: Path) -> None:
+    begin_s = time.process_time()
     memory = MemoryStore(folder / "memory", log.schema)
     try:
         position = memory.begin("laboratory")
@@ -69,12 +91,8 @@ def distil(
         description(config, log, state, slots.num_rows),
         vocabulary=Path(log.path) / "vocabulary",
     )
-    dataset = DistilledDataset.load(folder / "distilled")
-    return Distilled(
-        train=TrainingRows(dataset.batch(), dataset.targets(), dataset.weights.float()),
-        recipe=dataset.recipe,
-        teacher=state.proxies.predict,
-        row_fraction=dataset.row_fraction,
-        byte_fraction=dataset.byte_fraction,
-        seconds=time.perf_counter() - begin_s,
-    )
+    seconds = time.process_time() - begin_s
+    shutil.rmtree(folder / "memory")
+    teacher = state.proxies.predict(log.load(log.train_stages))
+    np.save(folder / "teacher.npy", teacher.numpy())
+    (folder / "seconds.json").write_text(json.dumps(seconds))

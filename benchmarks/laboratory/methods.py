@@ -1,22 +1,18 @@
-"""The distilled runs and what they have to beat at their own cost, as scores of candidates.
-
-Each method gives an array (n, S): candidates × seeds, higher is better. A seed is another
-distillation, other rows and another initialisation.
-"""
+"""What distilled runs have to beat at their own cost, as scores of candidates, higher is better."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
+from benchmarks.laboratory.bench import Bench, Scores, ranking_auc
 from benchmarks.laboratory.distilled import Distilled
-from benchmarks.laboratory.workers import run_all
-from diet_ray.data.batch import Batch, FeatureSpec
-from diet_ray.models.catalogue import Candidate
-from diet_ray.search.agreement import Arm, fidelity
+from diet_ray.data.batch import Batch
+from diet_ray.models.catalogue import Candidate, build, fields_of
+from diet_ray.search.agreement import fidelity
 from diet_ray.search.baselines import (
     NUM_TIME_SLICES,
     halving_fractions,
@@ -24,127 +20,102 @@ from diet_ray.search.baselines import (
     hard,
     relative_score,
     sample_recipes,
-    soft,
 )
-from diet_ray.search.evaluation import EvaluationRows
-from diet_ray.search.runs import (
-    FullRunConfig,
-    TrainingRows,
-    distilled_run,
-    progressive_run,
-    streamed_run,
-)
+from diet_ray.search.runs import FullRunConfig, TrainingRows, progressive_run
 from diet_ray.search.sampling import random_positions, uniform
 from diet_ray.search.statistics import Array
-from diet_ray.training.recipe import Recipe
+from diet_ray.training.loop import fit
 
-_DISTILLED_SEEDS, _BASELINE_SEEDS = 1_000_000, 2_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """What all methods on one log share."""
-
-    candidates: tuple[Candidate, ...]
-    features: FeatureSpec
-    train: Batch
-    """All training rows, in time order."""
-    evaluation: EvaluationRows
-    full: Arm
-    """Full runs, (n, seeds)."""
-    num_workers: int
-
-    def scores(self, function: Callable[..., float], items: list[tuple], shared: object) -> Array:
-        """`function((bench, shared), item)` of every item, in parallel; NaN where it diverged."""
-        return np.array(list(run_all(function, (self, shared), items, self.num_workers)))
+DISTILLED_SEED, BASELINE_SEED = 1_000_000, 2_000_000
+FEW_ROWS = ("random_soft", "random_hard", "recent")
+PER_STREAM = ("subsample", "halving", "early_stop")
 
 
-def distilled_scores(bench: Bench, sets: list[Distilled]) -> Array:
+def distilled_scores(bench: Bench, sets: Sequence[Distilled]) -> list[Scores]:
     """Every candidate once on each distilled set."""
-    columns = [few_rows(bench, s.train, s.recipe, _DISTILLED_SEEDS + i) for i, s in enumerate(sets)]
-    return np.stack(columns, axis=1)
+    return [bench.few_rows(s.train, s.recipe, DISTILLED_SEED + i) for i, s in enumerate(sets)]
 
 
-def few_rows(bench: Bench, train: TrainingRows, recipe: Recipe, seed: int) -> Array:
-    """AUC (n,) of every candidate trained on `train`."""
-    items = [(candidate, seed) for candidate in bench.candidates]
-    return bench.scores(_few_rows, items, (train, recipe))
+def baseline_rows(bench: Bench, name: str, found: Distilled, index: int) -> TrainingRows:
+    """As many rows as the set has, of one of `FEW_ROWS`; another draw for every `index`."""
+    total, num_rows = len(bench.train), len(found.train)
+    if name == "recent":
+        return hard(bench.train[total - num_rows :])
+    chosen = torch.from_numpy(random_positions(total, num_rows, BASELINE_SEED + index))
+    rows = bench.train[chosen]
+    if name == "random_hard":
+        return hard(rows)
+    return TrainingRows(rows, torch.sigmoid(found.teacher[chosen]), torch.ones(num_rows))
 
 
-def _few_rows(
-    shared: tuple[Bench, tuple[TrainingRows, Recipe]], item: tuple[Candidate, int]
-) -> float:
-    (bench, (train, recipe)), (candidate, seed) = shared, item
-    try:
-        run = distilled_run(candidate, train, bench.features, recipe, bench.evaluation, seed)
-    except ArithmeticError:
-        return 0.0
-    return run.evaluation.auc
+def best_recipe(bench: Bench, name: str, found: Distilled) -> int:
+    """The place, in `sample_recipes`, of the recipe that agrees best with the full runs themselves.
 
-
-def baseline_scores(bench: Bench, sets: list[Distilled]) -> dict[str, Array]:
-    """Scores (n, S) of every baseline at the cost of the distilled runs.
-
-    The first three take the recipe that agrees best with the full runs, which flatters them.
+    No user could choose it, which flatters the baseline.
     """
-    num_rows, total = len(sets[0].train), len(bench.train)
-    seeds = [_BASELINE_SEEDS + i for i in range(len(sets))]
-    random = [
-        bench.train[torch.from_numpy(random_positions(total, num_rows, seed))] for seed in seeds
+    rows = baseline_rows(bench, name, found, 0)
+    scores = [bench.few_rows(rows, r, BASELINE_SEED).auc for r in sample_recipes(found.recipe)]
+    agreement = [fidelity(bench.full, s)["resolved_pair_accuracy"] or 0.0 for s in scores]
+    return int(np.argmax(agreement))
+
+
+def few_rows_baseline(
+    bench: Bench, name: str, recipe: int, sets: Sequence[Distilled]
+) -> list[Scores]:
+    """One of `FEW_ROWS` under the recipe at that place, once for each distilled set."""
+    return [
+        bench.few_rows(
+            baseline_rows(bench, name, s, i), sample_recipes(s.recipe)[recipe], BASELINE_SEED + i
+        )
+        for i, s in enumerate(sets)
     ]
-    recent = hard(bench.train[total - num_rows :])
-    recipe = sets[0].recipe
-    return {
-        "random_hard": _best_recipe(bench, [hard(rows) for rows in random], recipe, seeds),
-        "random_soft": _best_recipe(
-            bench, [soft(r, s.teacher) for r, s in zip(random, sets, strict=True)], recipe, seeds
-        ),
-        "recent": _best_recipe(bench, [recent] * len(seeds), recipe, seeds),
-        "early_stop": np.stack([_early_stop(bench, num_rows, seed) for seed in seeds], axis=1),
-        "halving": np.stack([_halving(bench, num_rows / total, seed) for seed in seeds], axis=1),
-    }
 
 
-def _best_recipe(bench: Bench, rows: list[TrainingRows], recipe: Recipe, seeds: list[int]) -> Array:
-    tried = [
-        np.stack([few_rows(bench, t, r, s) for t, s in zip(rows, seeds, strict=True)], axis=1)
-        for r in sample_recipes(recipe)
-    ]
-    return max(
-        tried, key=lambda s: fidelity(bench.full, s.mean(axis=1))["resolved_pair_accuracy"] or 0.0
-    )
+def stream_baseline(bench: Bench, name: str, fraction: float, seed: int) -> Scores:
+    """One of `PER_STREAM` at `fraction` of the visits, at every candidate's own batch and rate."""
+    if name == "subsample":
+        return subsampled(bench, fraction, seed, list(range(len(bench.candidates))))
+    if name == "halving":
+        return _halving(bench, fraction, seed)
+    first = bench.train[: round(fraction * len(bench.train))]
+    key = bench.key("early_stop", len(first), seed)
+    found = bench.measured(key, _first_rows, [(c, seed) for c in bench.candidates], first)
+    return replace(found, auc=relative_score(found.auc))
 
 
-def _early_stop(bench: Bench, num_rows: int, seed: int) -> Array:
-    items = [(candidate, seed) for candidate in bench.candidates]
-    return relative_score(bench.scores(_first_rows, items, bench.train[:num_rows]))
-
-
-def _first_rows(shared: tuple[Bench, Batch], item: tuple[Candidate, int]) -> Array:
-    (bench, first), (candidate, seed) = shared, item
-    losses, _ = progressive_run(
-        candidate, first, bench.features, seed, FullRunConfig(), num_slices=NUM_TIME_SLICES
-    )
-    return losses
-
-
-def _halving(bench: Bench, fraction: float, seed: int) -> Array:
+def subsampled(bench: Bench, fraction: float, seed: int, alive: list[int]) -> Scores:
+    """The candidates at `alive`, each over one pass of the evenly thinned stream."""
     keys = uniform(np.arange(len(bench.train), dtype=np.int64), seed)
+    rows = bench.train[torch.from_numpy(np.flatnonzero(keys < fraction))]
+    items = [(bench.candidates[i], seed) for i in alive]
+    return bench.measured(bench.key("thinned", fraction, seed, alive), _thinned, items, rows)
+
+
+def _halving(bench: Bench, fraction: float, seed: int) -> Scores:
+    seconds = 0.0
 
     def judge(alive: list[int], share: float) -> Array:
-        rows = bench.train[torch.from_numpy(np.flatnonzero(keys < share))]
-        return bench.scores(_thinned, [(bench.candidates[i], seed) for i in alive], rows)
+        nonlocal seconds
+        found = subsampled(bench, share, seed, sorted(alive))
+        seconds += found.seconds
+        return found.auc[np.argsort(np.argsort(alive))]
 
     num_candidates = len(bench.candidates)
-    return halving_score(num_candidates, halving_fractions(num_candidates, fraction), judge)
+    score = halving_score(num_candidates, halving_fractions(num_candidates, fraction), judge)
+    return Scores(auc=score, seconds=seconds)
 
 
 def _thinned(shared: tuple[Bench, Batch], item: tuple[Candidate, int]) -> float:
     (bench, rows), (candidate, seed) = shared, item
-    try:
-        run = streamed_run(
-            candidate, bench.features, [rows], seed, bench.evaluation, FullRunConfig()
-        )
-    except ArithmeticError:
-        return 0.0
-    return run.evaluation.auc
+    model = build(candidate, bench.features, seed)
+    selected = fields_of(candidate, bench.features)(rows)
+    fit(model, [selected], candidate.optimizer, candidate.batch_size)
+    return ranking_auc(bench, candidate, model)
+
+
+def _first_rows(shared: tuple[Bench, Batch], item: tuple[Candidate, int]) -> list[float]:
+    (bench, first), (candidate, seed) = shared, item
+    losses, _ = progressive_run(
+        candidate, first, bench.features, seed, FullRunConfig(), num_slices=NUM_TIME_SLICES
+    )
+    return [float(x) for x in losses]

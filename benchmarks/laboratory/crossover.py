@@ -1,0 +1,42 @@
+"""From how many candidates on a distilled set, its distillation paid for, beats sub-sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+MAX_CANDIDATES = 1000
+
+
+def crossover(points: Sequence[dict[str, Any]], fraction: float, passes: float) -> dict[str, Any]:
+    """The fewest candidates for which the set of `fraction` is worth its distillation.
+
+    points: the curve, cheapest first. `passes`: row visits of a distillation over the log's rows
+    (training visits count one, forward passes a third). With N candidates a distilled run costs its
+    own visits and passes / N; a baseline spends all of that on one pass over a thinned stream (or
+    by halving), whose accuracy is read off the curve, linearly in the logarithm of the cost.
+    """
+    own = next(p for p in points if np.isclose(p["fraction"], fraction))
+    found: dict[str, Any] = {"fraction": fraction, "passes": passes}
+    for name in ("subsample", "halving"):
+        known = [
+            (p["row_visit_fraction"], p["baselines"][name]["resolved_pair_accuracy"])
+            for p in points
+            if name in p["baselines"]
+        ]
+        found[name] = _fewest(own, np.array(known), passes)
+    return found
+
+
+def _fewest(own: dict[str, Any], known: np.ndarray, passes: float) -> int | None:
+    """None if no number up to `MAX_CANDIDATES` will do."""
+    for num_candidates in range(1, MAX_CANDIDATES + 1):
+        cost = min(1.0, own["row_visit_fraction"] + passes / num_candidates)
+        if cost > known[-1, 0]:
+            continue
+        rival = np.interp(np.log(cost), np.log(known[:, 0]), known[:, 1])
+        if own["resolved_pair_accuracy"] > rival:
+            return num_candidates
+    return None

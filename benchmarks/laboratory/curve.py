@@ -1,0 +1,93 @@
+"""Fidelity against cost: the shipped default and its baselines at several sizes of the set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.laboratory.bench import Bench, Scores
+from benchmarks.laboratory.distilled import Distilled, default_config, distil
+from benchmarks.laboratory.measure import figures, gain
+from benchmarks.laboratory.methods import (
+    BASELINE_SEED,
+    FEW_ROWS,
+    PER_STREAM,
+    best_recipe,
+    distilled_scores,
+    few_rows_baseline,
+    stream_baseline,
+)
+from diet_ray.search.agreement import Arm, ceiling
+from diet_ray.search.statistics import Array
+
+RECIPE_FRACTION = 1 / 60
+"""Where the baselines' recipes are chosen, which they keep at every other size."""
+DEAR_FRACTION = 1 / 15
+"""From here on one seed a method, and only the baselines that a cheaper size left in the race."""
+DEAR_BASELINES = ("random_soft", "subsample")
+
+
+def sets_of(bench: Bench, fraction: float, num_seeds: int, out: Path) -> list[Distilled]:
+    """The shipped default's sets, one a seed."""
+    configs = [default_config(bench.source, fraction, seed) for seed in range(num_seeds)]
+    return [distil(bench.log, config, out) for config in configs]
+
+
+def point(
+    bench: Bench, fraction: float, num_seeds: int, prior: Array | None, out: Path
+) -> dict[str, Any]:
+    """All figures of one log at one size of the set."""
+    dear = fraction >= DEAR_FRACTION
+    sets = sets_of(bench, fraction, 1 if dear else num_seeds, out)
+    visits = sets[0].recipe.epochs * len(sets[0].train) / len(bench.train)
+    scores = distilled_scores(bench, sets)
+    others = baselines(bench, sets, visits, out, DEAR_BASELINES if dear else FEW_ROWS + PER_STREAM)
+    method, rivals = _stacked(scores), {name: _stacked(s) for name, s in others.items()}
+    if prior is not None and np.isfinite(prior).all() and not dear:
+        rivals["prior"] = prior[:, None]
+    full = bench.full
+    return (
+        {"fraction": fraction, "row_fraction": sets[0].row_fraction}
+        | {"byte_fraction": sets[0].byte_fraction, "row_visit_fraction": visits}
+        | figures(full, method)
+        | dict(ceiling(full))
+        | gain(full, method, rivals)
+        | {"controls": controls(full, method)}
+        | {"baselines": {name: figures(full, b) for name, b in rivals.items()}}
+        | {"distill_seconds": float(np.mean([s.seconds for s in sets]))}
+        | {"distilled_seconds": scores[0].seconds, "full_seconds": bench.full_seconds}
+        | {"auc": method.tolist()}
+    )
+
+
+def baselines(
+    bench: Bench, sets: Sequence[Distilled], visits: float, out: Path, names: Sequence[str]
+) -> dict[str, list[Scores]]:
+    """Scores of the baselines named, one a set."""
+    reference = sets_of(bench, RECIPE_FRACTION, 1, out)[0]
+    found = {}
+    for name in names:
+        if name in FEW_ROWS:
+            # Rows with observed labels share a recipe, wherever in the stream they lie.
+            judged = "random_hard" if name == "recent" else name
+            recipe = best_recipe(bench, judged, reference)
+            found[name] = few_rows_baseline(bench, name, recipe, sets)
+        else:
+            seeds = [BASELINE_SEED + i for i in range(len(sets))]
+            found[name] = [stream_baseline(bench, name, visits, seed) for seed in seeds]
+    return found
+
+
+def controls(full: Arm, method: Array) -> dict[str, float | None]:
+    """Against shuffled full results: no method may look good there."""
+    order = np.random.default_rng(0).permutation(len(method))
+    shuffled = Arm(ranking=full.ranking[order], regret=full.regret[order], blocks=full.blocks)
+    found = figures(shuffled, method)
+    return {name: found[name] for name in ("kendall_tau", "resolved_pair_accuracy")}
+
+
+def _stacked(scores: Sequence[Scores]) -> Array:
+    return np.stack([s.auc for s in scores], axis=1)

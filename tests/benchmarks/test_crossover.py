@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.laboratory.crossover import crossover
+
+
+def point(fraction: float, own: float, subsample: float, halving: float | None) -> dict[str, Any]:
+    rivals = {"subsample": {"resolved_pair_accuracy": subsample}}
+    if halving is not None:
+        rivals["halving"] = {"resolved_pair_accuracy": halving}
+    return {
+        "fraction": fraction,
+        "row_visit_fraction": fraction,
+        "resolved_pair_accuracy": own,
+        "baselines": rivals,
+    }
+
+
+# Sub-sampling gains 0.1 for every tenfold cost.
+POINTS = [point(0.01, 0.9, 0.75, 0.95), point(0.1, 0.95, 0.85, 0.96), point(1.0, 0.99, 0.95, None)]
+
+
+def test_the_fewest_candidates_that_pay_for_the_distillation() -> None:
+    # 0.9 is what sub-sampling has at a cost of 10^-0.5; the set costs 0.01 + 3 / N.
+    found = crossover(POINTS, 0.01, passes=3.0)
+    assert found["subsample"] == int(3.0 / (10**-0.5 - 0.01)) + 1
+    assert found["halving"] is None
+
+
+def test_a_set_as_dear_as_a_full_pass_pays_never() -> None:
+    worse = [point(0.01, 0.7, 0.75, 0.7), *POINTS[1:]]
+    assert crossover(worse, 0.01, passes=3.0)["subsample"] is None
+    assert crossover(POINTS, 0.1, passes=0.0)["subsample"] == 1
+
+
+def test_the_size_must_have_been_measured() -> None:
+    with pytest.raises(StopIteration):
+        crossover(POINTS, 0.02, passes=3.0)
