@@ -68,6 +68,7 @@ def _rows_as_share(fraction: float) -> str:
 def headline(logs: dict[str, Any]) -> str:
     heads = ("log", "rows", "bytes", "row visits", "tau", "ceiling", "resolved", "ceiling")
     heads += ("top-1 regret", "seed SD", "best baseline", "gain in resolved pairs, 95 %")
+    heads += ("best without proxies", "gain, 95 %")
     rows = [
         (
             name,
@@ -82,6 +83,8 @@ def headline(logs: dict[str, Any]) -> str:
             f"{p['seed_sd']:.4f}",
             p["best_baseline"],
             _span(p["gain_low"], p["gain_high"]),
+            p["best_baseline_without_proxies"],
+            _span(p["gain_low_without_proxies"], p["gain_high_without_proxies"]),
         )
         for name, p in logs.items()
     ]

@@ -42,51 +42,8 @@ def test_ids_of_a_vocabulary_are_those_of_all_fields_that_share_it() -> None:
     assert known.ids("tags").tolist() == [2, 4]
 
 
-def test_what_does_not_occur_becomes_unknown_and_padding_stays() -> None:
-    known = KnownIds.of(SET, FEATURES)
-    others = rows(
-        # The last row's ids came after the set was made.
-        [[2, 7], [3, 2], [1, 4], [6, 9]],
-        [
-            [[3, 5, 7], [2, 3, 0], [6, 0, 0]],
-            [[0, 0, 0], [4, 4, 0], [4, 0, 0]],
-            [[1, 2, 0], [1, 0, 0], [0, 0, 0]],
-            [[3, 8, 0], [5, 2, 0], [9, 0, 0]],
-        ],
-    )
-    mapped = known.map(others)
-    assert mapped.categorical.tolist() == [[2, 7], [1, 1], [1, 4], [1, 1]]
-    assert mapped.sequence.tolist() == [
-        [[3, 1, 7], [2, 1, 0], [1, 0, 0]],
-        [[0, 0, 0], [4, 4, 0], [4, 0, 0]],
-        [[1, 1, 0], [1, 0, 0], [0, 0, 0]],
-        [[3, 1, 0], [1, 2, 0], [1, 0, 0]],
-    ]
-    assert mapped.categorical.dtype == mapped.sequence.dtype == torch.int32
-    assert mapped.numeric is others.numeric
-    assert mapped.label is others.label
-    # The rows that were mapped are not written to.
-    assert others.categorical.tolist() == [[2, 7], [3, 2], [1, 4], [6, 9]]
-
-
-def test_a_set_knows_its_own_rows() -> None:
-    mapped = KnownIds.of(SET, FEATURES).map(SET)
-    assert torch.equal(mapped.categorical, SET.categorical)
-    assert torch.equal(mapped.sequence, SET.sequence)
-
-
-def test_no_rows_and_no_fields() -> None:
-    empty = FeatureSpec(categorical=(), num_ids=(), numeric=("price",), sequence=())
-    none = Batch(
-        torch.empty(0, 0, dtype=torch.int32),
-        torch.empty(0, 1),
-        torch.empty(0, 0, 0, dtype=torch.int32),
-        torch.empty(0),
-    )
-    assert len(KnownIds.of(none, empty).map(none)) == 0
-    nothing_seen = KnownIds.of(SET[:0], FEATURES).map(SET)
-    assert nothing_seen.categorical.tolist() == [[1, 1], [1, 1]]
-    assert nothing_seen.sequence[0].tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 0]]
+def test_nothing_occurs_where_there_are_no_rows() -> None:
+    assert KnownIds.of(SET[:0], FEATURES).ids("item").tolist() == []
 
 
 def test_an_id_beyond_the_features_is_refused() -> None:
