@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from benchmarks.laboratory.bench import Bench, Scores
 from benchmarks.laboratory.distilled import Distilled, default_config, distil
-from benchmarks.laboratory.measure import figures, gain
+from benchmarks.laboratory.measure import figures, gain, mean_rank
 from benchmarks.laboratory.methods import (
     BASELINE_SEED,
     FEW_ROWS,
@@ -20,6 +21,7 @@ from benchmarks.laboratory.methods import (
     few_rows_baseline,
     stream_baseline,
 )
+from diet_ray.distillation.config import default_proxies
 from diet_ray.search.agreement import Arm, ceiling
 from diet_ray.search.statistics import Array
 
@@ -58,7 +60,7 @@ def point(
         | dict(ceiling(full))
         | gain(full, method, rivals)
         | {f"{k}_without_proxies": v for k, v in gain(full, method, without).items()}
-        | {"controls": controls(full, method)}
+        | {"controls": controls(full, method) | favour(bench, method)}
         | {"baselines": {name: figures(full, b) for name, b in rivals.items()}}
         | {"distill_seconds": float(np.mean([s.seconds for s in sets]))}
         | {"distilled_seconds": scores[0].seconds, "full_seconds": bench.full_seconds}
@@ -90,6 +92,17 @@ def controls(full: Arm, method: Array) -> dict[str, float | None]:
     shuffled = Arm(ranking=full.ranking[order], regret=full.regret[order], blocks=full.blocks)
     found = figures(shuffled, method)
     return {name: found[name] for name in ("kendall_tau", "resolved_pair_accuracy")}
+
+
+def favour(bench: Bench, method: Array) -> dict[str, float]:
+    """Places by which distilled runs rank candidates of the proxies' architectures too high.
+
+    The mean over those candidates; 0 if the set doesn't favour the families that labelled it.
+    """
+    families = {p.architecture for p in default_proxies()}
+    own = np.array([c.architecture in families for c in bench.candidates])
+    places = rankdata(mean_rank(method)) - rankdata(bench.full.ranking.mean(axis=1))
+    return {"favour_of_proxy_families": float(places[own].mean())}
 
 
 def _stacked(scores: Sequence[Scores]) -> Array:

@@ -16,7 +16,7 @@ LEVEL = 0.95
 
 def figures(full: Arm, score: Array) -> dict[str, Any]:
     """Agreement of scores (n, S), their mean over seeds, with the full runs."""
-    found = fidelity(full, _mean(score))
+    found = fidelity(full, mean_rank(score))
     names = ("kendall_tau", "resolved_pair_accuracy", "top1_regret")
     single = [fidelity(full, score[:, s]) for s in range(score.shape[1])]
     means = {name: float(np.mean([f[name] for f in single])) for name in names}  # type: ignore[literal-required]
@@ -63,7 +63,7 @@ def gain(
     return {"best_baseline": best, "gain_low": low, "gain_high": high}
 
 
-def _mean(score: Array) -> Array:
+def mean_rank(score: Array) -> Array:
     """Mean rank over seeds, as seeds may differ in level."""
     mean: Array = np.mean([rankdata(column) for column in score.T], axis=0)
     return mean

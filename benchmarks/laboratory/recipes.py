@@ -12,7 +12,7 @@ from benchmarks.laboratory.bench import Bench
 from benchmarks.laboratory.curve import RECIPE_FRACTION, sets_of
 from benchmarks.laboratory.methods import DISTILLED_SEED
 from diet_ray.search.agreement import fidelity
-from diet_ray.search.anchors import choose, left_out_agreements, recipe_choices
+from diet_ray.search.anchors import calibration, recipe_choices
 from diet_ray.search.statistics import Array, pair_accuracy, pair_signs, pooled_seed_sd
 from diet_ray.training.recipe import matched_recipe
 
@@ -49,12 +49,13 @@ def anchored(bench: Bench, scores: Array) -> dict[str, Any]:
     generator = np.random.default_rng(0)
     num_candidates = len(scores)
     reference = bench.full.ranking.mean(axis=1)
+    choices = recipe_choices(matched_recipe(num_rows_full=60, num_slots=1))
     gains = []
     for _ in range(NUM_DRAWS):
         order = generator.permutation(num_candidates)
         anchors, rest = order[:NUM_ANCHORS], order[NUM_ANCHORS:].tolist()
-        left_out, shipped = left_out_agreements(reference[anchors], scores[anchors])
-        chosen = choose(reference[anchors], scores[anchors]) if left_out >= shipped else 0
+        found = calibration([str(a) for a in anchors], choices, reference[anchors], scores[anchors])
+        chosen = choices.index(found.recipe)
         part = bench.full[rest]
         pair = [fidelity(part, scores[rest, c])["resolved_pair_accuracy"] for c in (chosen, 0)]
         if pair[0] is not None and pair[1] is not None:

@@ -245,10 +245,16 @@ def crossovers(logs: dict[str, Any]) -> str:
 
 def controls(logs: dict[str, Any]) -> str:
     rows = [
-        (n, f["controls"]["kendall_tau"], f["controls"]["resolved_pair_accuracy"])
+        (
+            n,
+            f["controls"]["kendall_tau"],
+            f["controls"]["resolved_pair_accuracy"],
+            f"{f['controls']['favour_of_proxy_families']:+.1f}",
+        )
         for n, f in logs.items()
     ]
-    return _table(("log", "tau, full results shuffled", "resolved pairs, shuffled"), rows)
+    heads = ("log", "tau, full results shuffled", "resolved pairs, shuffled")
+    return _table((*heads, "places gained by the proxies' families"), rows)
 
 
 def scatter(name: str, found: dict[str, Any], path: Path) -> None:

@@ -48,11 +48,14 @@ class Calibration:
     """The honest figure: pairs with an anchor, under the recipe chosen on the others; the mean."""
     shipped_agreement: float
     """The shipped recipe on the same pairs."""
+    gain_error: float
+    """Standard error over anchors of the difference of both."""
 
     @property
     def helps(self) -> bool:
-        """Whether choosing does no worse than the shipped recipe on anchors it hasn't seen."""
-        return self.left_out_agreement >= self.shipped_agreement
+        """Whether choosing beats the shipped recipe, on anchors it hasn't seen, by more than one
+        standard error: a few anchors speak for a wrong recipe as often as for a right one."""
+        return self.left_out_agreement - self.shipped_agreement > self.gain_error
 
     @property
     def recipe(self) -> Recipe:
@@ -79,10 +82,11 @@ def choose(full: Array, scores: Array) -> int:
     return int(np.argmax(_agreements(full, scores)))
 
 
-def left_out_agreements(full: Array, scores: Array) -> tuple[float, float]:
+def left_out_agreements(full: Array, scores: Array) -> tuple[float, float, float]:
     """(calibrated, shipped): agreement over the pairs of one anchor, averaged over the anchors.
 
-    The recipe that an anchor is scored under is chosen on the others.
+    The recipe that an anchor is scored under is chosen on the others. The third figure is the
+    standard error of calibrated − shipped over anchors.
     """
     found = []
     for anchor in range(len(full)):
@@ -92,14 +96,15 @@ def left_out_agreements(full: Array, scores: Array) -> tuple[float, float]:
         pairs[anchor, others] = True
         found.append([_agreement(full, scores[:, choice], pairs) for choice in (chosen, 0)])
     calibrated, shipped = np.mean(found, axis=0).tolist()
-    return calibrated, shipped
+    gains = np.subtract(*np.transpose(found))
+    return calibrated, shipped, float(np.std(gains, ddof=1) / np.sqrt(len(gains)))
 
 
 def calibration(
     anchors: Sequence[str], choices: Sequence[Recipe], full: Array, scores: Array
 ) -> Calibration:
     """What the scores (A, R) of the named anchors under the choices say, given `full` (A,)."""
-    left_out, shipped = left_out_agreements(full, scores)
+    left_out, shipped, error = left_out_agreements(full, scores)
     return Calibration(
         anchors=tuple(anchors),
         choices=tuple(choices),
@@ -107,6 +112,7 @@ def calibration(
         chosen=choices[choose(full, scores)],
         left_out_agreement=left_out,
         shipped_agreement=shipped,
+        gain_error=error,
     )
 
 

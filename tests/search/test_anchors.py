@@ -84,9 +84,11 @@ def test_anchors_that_are_alike_in_full_training_are_no_pair() -> None:
 def test_an_anchor_is_scored_under_what_the_others_chose() -> None:
     # Without a, the pair (b, c) speaks for the second choice, which has a before b wrong: 1 of 2
     # pairs. Without b or c the shipped one stays, which has b before c wrong: 1 of 2 pairs each.
-    calibrated, shipped = left_out_agreements(FULL, columns(LAST_TWO, FIRST_TWO))
+    calibrated, shipped, error = left_out_agreements(FULL, columns(LAST_TWO, FIRST_TWO))
     assert calibrated == pytest.approx(1 / 2)
     assert shipped == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+    # Differences −1/2, 0, 0: an SD of 1/√12 over three anchors.
+    assert error == pytest.approx(1 / 6)
 
 
 def test_a_calibration_that_does_worse_on_left_out_anchors_is_not_used() -> None:
@@ -96,6 +98,11 @@ def test_a_calibration_that_does_worse_on_left_out_anchors_is_not_used() -> None
     assert (found.left_out_agreement, found.shipped_agreement) == (1.0, 0.0)
     assert found.helps
     assert found.chosen == found.recipe == other
+    assert found.gain_error == 0.0
+    unsure = replace(found, left_out_agreement=0.7, shipped_agreement=0.6, gain_error=0.11)
+    assert not unsure.helps
+    assert replace(unsure, gain_error=0.09).helps
+    assert not replace(found, left_out_agreement=0.7, shipped_agreement=0.7).helps
     worse = replace(found, left_out_agreement=0.6, shipped_agreement=0.7)
     assert not worse.helps
     assert worse.recipe == SHIPPED
