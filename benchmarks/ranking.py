@@ -170,7 +170,7 @@ def over_logs(
 
 
 def curve_points(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """The curve as the package ships it: a point a size, over all logs that have it."""
+    """The curve as the package ships it: a point a size, of sizes measured on most logs."""
     sizes = sorted({p["fraction"] for found in report.values() for p in found["curve"]})
     points = []
     for size in sizes:
@@ -179,6 +179,8 @@ def curve_points(report: dict[str, Any]) -> list[dict[str, Any]]:
             for name, found in report.items()
         }
         known = {name: p for name, p in at.items() if p is not None}
+        if 2 * len(known) <= len(report):
+            continue
         visits = [p["row_visit_fraction"] for p in known.values()]
         points.append(
             {
