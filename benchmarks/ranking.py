@@ -142,7 +142,7 @@ def measure(
     if "recipes" in parts:
         scores = recipes.recipe_scores(bench, sets)
         found["recipes"] = recipes.agreements(bench, scores)
-        found["anchors"] = recipes.anchored(bench, scores)
+        found["anchors"] = [recipes.anchored(bench, scores, n) for n in recipes.NUM_ANCHORS]
         found["resolution"] = recipes.resolution_table(bench, sets)
     if "stream" in parts and bench.name in STREAM_LOGS:
         found["stream"] = by_stage(bench)

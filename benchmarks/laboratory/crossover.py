@@ -16,7 +16,9 @@ def crossover(points: Sequence[dict[str, Any]], fraction: float, passes: float) 
     points: the curve, cheapest first. `passes`: row visits of a distillation over the log's rows
     (training visits count one, forward passes a third). With N candidates a distilled run costs its
     own visits and passes / N; a baseline spends all of that on one pass over a thinned stream (or
-    by halving), whose accuracy is read off the curve, linearly in the logarithm of the cost.
+    by halving), whose accuracy is read off the curve, linearly in the logarithm of the cost. Where
+    the curve ends below that cost the baseline is unknown, so that the answer may be too high:
+    `at_most` says so.
     """
     own = next(p for p in points if np.isclose(p["fraction"], fraction))
     found: dict[str, Any] = {"fraction": fraction, "passes": passes}
@@ -30,13 +32,16 @@ def crossover(points: Sequence[dict[str, Any]], fraction: float, passes: float) 
     return found
 
 
-def _fewest(own: dict[str, Any], known: np.ndarray, passes: float) -> int | None:
-    """None if no number up to `MAX_CANDIDATES` will do."""
+def _fewest(own: dict[str, Any], known: np.ndarray, passes: float) -> dict[str, Any]:
+    """`candidates` is None if no number up to `MAX_CANDIDATES` is found to do."""
+    unknown = False
     for num_candidates in range(1, MAX_CANDIDATES + 1):
         cost = min(1.0, own["row_visit_fraction"] + passes / num_candidates)
         if cost > known[-1, 0]:
+            unknown = True
             continue
         rival = np.interp(np.log(cost), np.log(known[:, 0]), known[:, 1])
         if own["resolved_pair_accuracy"] > rival:
-            return num_candidates
-    return None
+            return {"candidates": num_candidates, "at_most": unknown}
+        unknown = False
+    return {"candidates": None, "at_most": unknown}

@@ -16,8 +16,8 @@ from diet_ray.search.anchors import calibration, recipe_choices
 from diet_ray.search.statistics import Array, pair_accuracy, pair_signs, pooled_seed_sd
 from diet_ray.training.recipe import matched_recipe
 
-NUM_ANCHORS = 8
-NUM_DRAWS = 400
+NUM_ANCHORS = (8, 24)
+NUM_DRAWS = 200
 THRESHOLDS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
 
 
@@ -40,7 +40,7 @@ def left_out_choice(tables: dict[str, list[float]], name: str) -> int:
     return int(np.argmax(np.mean(others, axis=0)))
 
 
-def anchored(bench: Bench, scores: Array) -> dict[str, Any]:
+def anchored(bench: Bench, scores: Array, num_anchors: int) -> dict[str, Any]:
     """The recipe chosen on a few anchors, judged on the other candidates; over random anchors.
 
     Gains are in resolved pairs among the candidates that are no anchors, against the shipped
@@ -53,7 +53,7 @@ def anchored(bench: Bench, scores: Array) -> dict[str, Any]:
     gains = []
     for _ in range(NUM_DRAWS):
         order = generator.permutation(num_candidates)
-        anchors, rest = order[:NUM_ANCHORS], order[NUM_ANCHORS:].tolist()
+        anchors, rest = order[:num_anchors], order[num_anchors:].tolist()
         found = calibration([str(a) for a in anchors], choices, reference[anchors], scores[anchors])
         chosen = choices.index(found.recipe)
         part = bench.full[rest]
@@ -62,7 +62,7 @@ def anchored(bench: Bench, scores: Array) -> dict[str, Any]:
             gains.append(pair[0] - pair[1])
     low, high = np.quantile(gains, [0.025, 0.975])
     return {
-        "num_anchors": NUM_ANCHORS,
+        "num_anchors": num_anchors,
         "gain": float(np.mean(gains)),
         "gain_low": float(low),
         "gain_high": float(high),

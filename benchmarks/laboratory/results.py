@@ -177,14 +177,9 @@ def recipes(logs: dict[str, Any], over: dict[str, Any]) -> str:
 
 def anchors(logs: dict[str, Any]) -> str:
     rows = [
-        (
-            name,
-            f["anchors"]["num_anchors"],
-            f"{f['anchors']['gain']:+.3f}",
-            _span(f["anchors"]["gain_low"], f["anchors"]["gain_high"]),
-        )
+        (name, a["num_anchors"], f"{a['gain']:+.3f}", _span(a["gain_low"], a["gain_high"]))
         for name, f in logs.items()
-        if f.get("anchors")
+        for a in f.get("anchors", [])
     ]
     return _table(("log", "anchors", "mean gain in resolved pairs", "95 % of draws"), rows)
 
@@ -225,8 +220,10 @@ def stream(logs: dict[str, Any]) -> str:
 
 
 def crossovers(logs: dict[str, Any]) -> str:
-    def number(value: int | None) -> str:
-        return "none up to 1000" if value is None else str(value)
+    def number(found: dict[str, Any]) -> str:
+        if found["candidates"] is None:
+            return "not measured" if found["at_most"] else "none up to 1000"
+        return f"{found['candidates']}{' or fewer' if found['at_most'] else ''}"
 
     rows = [
         (

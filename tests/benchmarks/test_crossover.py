@@ -26,14 +26,25 @@ POINTS = [point(0.01, 0.9, 0.75, 0.95), point(0.1, 0.95, 0.85, 0.96), point(1.0,
 def test_the_fewest_candidates_that_pay_for_the_distillation() -> None:
     # 0.9 is what sub-sampling has at a cost of 10^-0.5; the set costs 0.01 + 3 / N.
     found = crossover(POINTS, 0.01, passes=3.0)
-    assert found["subsample"] == int(3.0 / (10**-0.5 - 0.01)) + 1
-    assert found["halving"] is None
+    fewest = int(3.0 / (10**-0.5 - 0.01)) + 1
+    assert found["subsample"] == {"candidates": fewest, "at_most": False}
+    assert found["halving"] == {"candidates": None, "at_most": False}
+
+
+def test_where_the_curve_ends_the_answer_is_a_bound() -> None:
+    # Up to a cost of 0.1 nothing is known of sub-sampling, and there it is worse already.
+    found = crossover(POINTS[:2], 0.01, passes=3.0)
+    assert found["subsample"] == {"candidates": int(3.0 / 0.09) + 1, "at_most": True}
+    assert crossover(POINTS[:1], 0.01, passes=99.0)["subsample"] == {
+        "candidates": None,
+        "at_most": True,
+    }
 
 
 def test_a_set_as_dear_as_a_full_pass_pays_never() -> None:
     worse = [point(0.01, 0.7, 0.75, 0.7), *POINTS[1:]]
-    assert crossover(worse, 0.01, passes=3.0)["subsample"] is None
-    assert crossover(POINTS, 0.1, passes=0.0)["subsample"] == 1
+    assert crossover(worse, 0.01, passes=3.0)["subsample"]["candidates"] is None
+    assert crossover(POINTS, 0.1, passes=0.0)["subsample"]["candidates"] == 1
 
 
 def test_the_size_must_have_been_measured() -> None:
