@@ -47,7 +47,7 @@ FRACTIONS = (1 / 200, DEFAULT_FRACTION, 1 / 60, 1 / 15, 1 / 5)
 FULL_SEEDS = (0, 1, 2)
 EVALUATION_ROWS = 20_000
 QUICK_LOGS = ("kuairand",)
-STREAM_LOGS = ("drift", "history")
+STREAM_LOGS = ("kuairand", "drift", "history")
 PARTS = ("curve", "ablation", "recipes", "stream")
 
 
