@@ -64,11 +64,12 @@ def main() -> None:
         report[name] = measure(bench, priors.get(name), arguments)
         shown = {k: v for k, v in report[name].items() if isinstance(v, int | float | str)}
         note(f"{name}: {json.dumps(shown)}")
-    over = over_logs(benches, report, arguments)
+    over = over_logs(report)
     note(f"all in {time.perf_counter() - begin_s:.0f} s")
     if arguments.write:
-        write_results(report | {"over logs": over}, ROOT / "docs/results.md", ROOT / "docs/plots")
-        (ROOT / "diet_ray/report/curve.json").write_text(json.dumps(curve_points(report), indent=1))
+        write_results(report, over, ROOT / "docs/results.md", ROOT / "docs/plots")
+        points = json.dumps(curve_points(report), indent=1)
+        (ROOT / "diet_ray/report/curve.json").write_text(points + "\n")
     print(json.dumps(report, indent=None if arguments.json else 1))
 
 
@@ -155,9 +156,7 @@ def distillation_passes() -> float:
     return len(default_proxies()) + scoring
 
 
-def over_logs(
-    benches: dict[str, Bench], report: dict[str, Any], arguments: argparse.Namespace
-) -> dict[str, Any]:
+def over_logs(report: dict[str, Any]) -> dict[str, Any]:
     """What can only be said of several logs together."""
     tables = {name: found["recipes"] for name, found in report.items() if "recipes" in found}
     if len(tables) < 2:
@@ -174,11 +173,7 @@ def curve_points(report: dict[str, Any]) -> list[dict[str, Any]]:
     sizes = sorted({p["fraction"] for found in report.values() for p in found["curve"]})
     points = []
     for size in sizes:
-        at = {
-            name: next((p for p in found["curve"] if p["fraction"] == size), None)
-            for name, found in report.items()
-        }
-        known = {name: p for name, p in at.items() if p is not None}
+        known = {n: p for n, f in report.items() for p in f["curve"] if p["fraction"] == size}
         if 2 * len(known) <= len(report):
             continue
         visits = [p["row_visit_fraction"] for p in known.values()]

@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.laboratory.bench import Bench
-from benchmarks.laboratory.distilled import Distilled, default_config, distil
+from benchmarks.laboratory.distilled import REFERENCE_FRACTION, Distilled, default_config, distil
 from benchmarks.laboratory.measure import gain
 from benchmarks.laboratory.methods import DISTILLED_SEED
-from diet_ray.distillation.config import DistillConfig
+from diet_ray.distillation.config import DistillConfig, default_proxies
 from diet_ray.memory.addressing import AddressingConfig
 from diet_ray.memory.fusion import FusionConfig
 from diet_ray.search.agreement import fidelity
+from diet_ray.search.baselines import soft
 from diet_ray.search.runs import TrainingRows
 from diet_ray.search.statistics import Array
 
-FRACTION = 1 / 60
+FAMILIES = tuple(p.architecture for p in default_proxies())
 
 
 def _refined(config: DistillConfig, addressing: AddressingConfig) -> DistillConfig:
@@ -34,8 +36,8 @@ def _fused(config: DistillConfig, policy: Any) -> DistillConfig:
     return replace(config, budget=budget, fusion=FusionConfig(policy=policy))
 
 
-def _one_proxy(config: DistillConfig, index: int) -> DistillConfig:
-    return replace(config, proxies=(config.proxies[index],))
+def _one_proxy(config: DistillConfig, name: str) -> DistillConfig:
+    return replace(config, proxies=tuple(p for p in config.proxies if p.architecture == name))
 
 
 SETS: dict[str, Callable[[DistillConfig], DistillConfig]] = {
@@ -44,16 +46,14 @@ SETS: dict[str, Callable[[DistillConfig], DistillConfig]] = {
     "refined, all slots addressed": lambda c: _refined(c, AddressingConfig(mode="all")),
     "twice the slots, merged": lambda c: _fused(c, "merge"),
     "twice the slots, evicted": lambda c: _fused(c, "evict"),
-    "proxy deepfm alone": lambda c: _one_proxy(c, 0),
-    "proxy pnn alone": lambda c: _one_proxy(c, 1),
-    "proxy din alone": lambda c: _one_proxy(c, 2),
+    **{f"proxy {name} alone": partial(_one_proxy, name=name) for name in FAMILIES},
     "proxies trained on the slots": lambda c: replace(c, held_out_factor=0.0),
 }
 
 
 def ablation(bench: Bench, out: Path) -> dict[str, Any]:
     """For each change its figures, and the default's gain over it with its 95 % interval."""
-    config = default_config(bench.source, FRACTION, 0)
+    config = default_config(bench.source, REFERENCE_FRACTION, 0)
     default = distil(bench.log, config, out)
     scores = {"default": _scores(bench, default)}
     for name, change in SETS.items():
@@ -66,9 +66,7 @@ def _relabelled(bench: Bench, default: Distilled) -> dict[str, Array]:
     """Changes that need no distillation of their own."""
     total, num_rows = len(bench.train), len(default.train)
     recent = torch.arange(total - num_rows, total)
-    rows = TrainingRows(
-        bench.train[recent], torch.sigmoid(default.teacher[recent]), torch.ones(num_rows)
-    )
+    rows = soft(bench.train[recent], lambda _: default.teacher[recent])
     slots = default.train
     share = math.sqrt(default.recipe.row_visit_fraction)
     residual = share * (slots.batch.label - slots.target)
@@ -102,7 +100,7 @@ def _figures(bench: Bench, scores: Array, default: Array) -> dict[str, Any]:
 def _other_families(bench: Bench, scores: Array) -> dict[str, float | None]:
     """Resolved pairs in order among the candidates that are not of a proxy's architecture."""
     found = {}
-    for family in ("deepfm", "pnn", "din"):
+    for family in FAMILIES:
         kept = [i for i, c in enumerate(bench.candidates) if c.architecture != family]
         found[family] = fidelity(bench.full[kept], scores[kept])["resolved_pair_accuracy"]
     return found

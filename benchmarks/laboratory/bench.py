@@ -56,13 +56,18 @@ class Bench:
     def features(self) -> FeatureSpec:
         return self.log.features
 
+    @property
+    def ranking_rows(self) -> Batch:
+        """The ranking slice, which alone says how a method ranks."""
+        return self.evaluation.batch[: self.evaluation.num_ranking]
+
     def measured(
         self, key: str, function: Callable[..., float], items: list[Any], shared: object
     ) -> Scores:
         """`function((bench, shared), item)` for every item, in parallel, unless it is known."""
         known = self.ledger.get(key)
         if known is None:
-            timed = list(run_all(_timed, (function, (self, shared)), list(items), self.num_workers))
+            timed = list(run_all(_timed, (function, (self, shared)), items, self.num_workers))
             known = {"auc": [a for a, _ in timed], "seconds": sum(s for _, s in timed)}
             self.ledger.put(key, known)
         return Scores(auc=np.array(known["auc"]), seconds=known["seconds"])
@@ -93,6 +98,18 @@ def _few_rows(
     shared: tuple[Bench, tuple[TrainingRows, Recipe]], item: tuple[Candidate, int]
 ) -> float:
     (bench, (train, recipe)), (candidate, seed) = shared, item
+    return distilled_auc(bench, train, recipe, candidate, seed, bench.ranking_rows)
+
+
+def distilled_auc(
+    bench: Bench,
+    train: TrainingRows,
+    recipe: Recipe,
+    candidate: Candidate,
+    seed: int,
+    judged: Batch,
+) -> float:
+    """AUC on the rows `judged` of a candidate trained on `train`; 0 if it diverged."""
     model = build(candidate, bench.features, seed)
     rows = train.select(fields_of(candidate, bench.features))
     fit_distilled(
@@ -105,11 +122,10 @@ def _few_rows(
         candidate.batch_size,
         seed,
     )
-    return ranking_auc(bench, candidate, model)
+    return auc_on(bench, candidate, model, judged)
 
 
-def ranking_auc(bench: Bench, candidate: Candidate, model: Recommender) -> float:
-    """AUC on the ranking slice, which alone says how a method ranks; 0 if the model diverged."""
-    rows = bench.evaluation.batch[: bench.evaluation.num_ranking]
+def auc_on(bench: Bench, candidate: Candidate, model: Recommender, rows: Batch) -> float:
+    """AUC of a candidate's trained model; 0 if it diverged."""
     logit = predict(model, fields_of(candidate, bench.features)(rows))
     return float(auc(rows.label, logit)) if bool(logit.isfinite().all()) else 0.0

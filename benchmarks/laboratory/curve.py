@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from benchmarks.laboratory.bench import Bench, Scores
-from benchmarks.laboratory.distilled import Distilled, default_config, distil
+from benchmarks.laboratory.distilled import REFERENCE_FRACTION, Distilled, default_config, distil
 from benchmarks.laboratory.measure import figures, gain, mean_rank
 from benchmarks.laboratory.methods import (
     BASELINE_SEED,
@@ -25,8 +25,6 @@ from diet_ray.distillation.config import default_proxies
 from diet_ray.search.agreement import Arm, ceiling
 from diet_ray.search.statistics import Array
 
-RECIPE_FRACTION = 1 / 60
-"""Where the baselines' recipes are chosen, which they keep at every other size."""
 DEAR_FRACTION = 1 / 15
 """From here on one seed a method, and only the baselines that a cheaper size left in the race."""
 DEAR_BASELINES = ("random_soft", "subsample")
@@ -73,7 +71,8 @@ def baselines(
     bench: Bench, sets: Sequence[Distilled], visits: float, out: Path, names: Sequence[str]
 ) -> dict[str, list[Scores]]:
     """Scores of the baselines named, one a set."""
-    reference = sets_of(bench, RECIPE_FRACTION, 1, out)[0]
+    # The baselines' recipes are chosen at this size, and kept at every other.
+    reference = sets_of(bench, REFERENCE_FRACTION, 1, out)[0]
     found = {}
     for name in names:
         if name in FEW_ROWS:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,9 @@ from diet_ray.memory.publish import publish
 from diet_ray.memory.store import MemoryStore
 from diet_ray.search.runs import TrainingRows
 from diet_ray.training.recipe import Recipe
+
+REFERENCE_FRACTION = 1 / 60
+"""The size at which recipes, parts and stages are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +77,28 @@ def distil(log: PreparedLog, config: DistillConfig, out: Path) -> Distilled:
     )
 
 
-def _distil(log: PreparedLog, config: DistillConfig, folder: Path) -> None:
-    begin_s = time.process_time()
-    memory = MemoryStore(folder / "memory", log.schema)
+@contextmanager
+def distilling(
+    log: PreparedLog, config: DistillConfig, folder: Path
+) -> Iterator[tuple[Distiller, MemoryStore]]:
+    """A distillation that begins, with its memory in `folder`, all in this process."""
+    memory = MemoryStore(folder, log.schema)
     try:
         position = memory.begin("laboratory")
         state = resume(log, config, memory)
         budgets = slot_budgets(log, config)
         scorer = SerialScorer(log, config.lead, config.influence, budgets, config.seed)
-        distiller = Distiller(log, config, state, scorer, memory, position, Watcher())
-        distiller.run(remaining_stages(log, state))
-        slots = memory.slots()
+        yield Distiller(log, config, state, scorer, memory, position, Watcher()), memory
     finally:
         memory.close()
+
+
+def _distil(log: PreparedLog, config: DistillConfig, folder: Path) -> None:
+    begin_s = time.process_time()
+    with distilling(log, config, folder / "memory") as (distiller, memory):
+        state = distiller.state
+        distiller.run(remaining_stages(log, state))
+        slots = memory.slots()
     publish(
         folder / "distilled",
         slots,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from benchmarks.laboratory.bench import Bench, Scores, ranking_auc
+from benchmarks.laboratory.bench import Bench, Scores, auc_on
 from benchmarks.laboratory.distilled import Distilled
 from diet_ray.data.batch import Batch
 from diet_ray.models.catalogue import Candidate, build, fields_of
@@ -20,6 +20,7 @@ from diet_ray.search.baselines import (
     hard,
     relative_score,
     sample_recipes,
+    soft,
 )
 from diet_ray.search.runs import FullRunConfig, TrainingRows, progressive_run
 from diet_ray.search.sampling import random_positions, uniform
@@ -45,7 +46,7 @@ def baseline_rows(bench: Bench, name: str, found: Distilled, index: int) -> Trai
     rows = bench.train[chosen]
     if name == "random_hard":
         return hard(rows)
-    return TrainingRows(rows, torch.sigmoid(found.teacher[chosen]), torch.ones(num_rows))
+    return soft(rows, lambda _: found.teacher[chosen])
 
 
 def best_recipe(bench: Bench, name: str, found: Distilled) -> int:
@@ -110,7 +111,7 @@ def _thinned(shared: tuple[Bench, Batch], item: tuple[Candidate, int]) -> float:
     model = build(candidate, bench.features, seed)
     selected = fields_of(candidate, bench.features)(rows)
     fit(model, [selected], candidate.optimizer, candidate.batch_size)
-    return ranking_auc(bench, candidate, model)
+    return auc_on(bench, candidate, model, bench.ranking_rows)
 
 
 def _first_rows(shared: tuple[Bench, Batch], item: tuple[Candidate, int]) -> list[float]:

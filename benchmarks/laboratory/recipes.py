@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.laboratory.bench import Bench
-from benchmarks.laboratory.curve import RECIPE_FRACTION, sets_of
+from benchmarks.laboratory.curve import sets_of
+from benchmarks.laboratory.distilled import REFERENCE_FRACTION
 from benchmarks.laboratory.methods import DISTILLED_SEED
 from diet_ray.search.agreement import fidelity
 from diet_ray.search.anchors import calibration, recipe_choices
 from diet_ray.search.statistics import Array, pair_accuracy, pair_signs, pooled_seed_sd
-from diet_ray.training.recipe import matched_recipe
+from diet_ray.training.recipe import Recipe, matched_recipe
 
 NUM_ANCHORS = (8, 24)
 NUM_DRAWS = 200
@@ -23,7 +24,7 @@ THRESHOLDS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
 
 def recipe_scores(bench: Bench, out: Path) -> Array:
     """Scores (n, R) of the candidates on one set under each choice, the shipped recipe first."""
-    found = sets_of(bench, RECIPE_FRACTION, 1, out)[0]
+    found = sets_of(bench, REFERENCE_FRACTION, 1, out)[0]
     choices = recipe_choices(found.recipe)
     return np.stack([bench.few_rows(found.train, r, DISTILLED_SEED).auc for r in choices], axis=1)
 
@@ -49,7 +50,7 @@ def anchored(bench: Bench, scores: Array, num_anchors: int) -> dict[str, Any]:
     generator = np.random.default_rng(0)
     num_candidates = len(scores)
     reference = bench.full.ranking.mean(axis=1)
-    choices = recipe_choices(matched_recipe(num_rows_full=60, num_slots=1))
+    choices = _choices()
     gains = []
     for _ in range(NUM_DRAWS):
         order = generator.permutation(num_candidates)
@@ -74,7 +75,7 @@ def resolution_table(bench: Bench, out: Path) -> list[dict[str, float | None]]:
 
     Two seeds on one set, as a search takes; a row a threshold, in standard errors of a difference.
     """
-    found = sets_of(bench, RECIPE_FRACTION, 1, out)[0]
+    found = sets_of(bench, REFERENCE_FRACTION, 1, out)[0]
     seeds = (DISTILLED_SEED, DISTILLED_SEED + 1)
     scores = np.stack([bench.few_rows(found.train, found.recipe, s).auc for s in seeds], axis=1)
     seed_sd = pooled_seed_sd(scores)
@@ -110,5 +111,9 @@ def pooled(tables: Sequence[list[dict[str, float | None]]]) -> list[dict[str, fl
 
 def labels() -> list[str]:
     """What tells the choices apart, in their order."""
-    choices = recipe_choices(matched_recipe(num_rows_full=60, num_slots=1))
-    return [f"κ = {r.steps_per_step:g}, exponent {r.dense_drift:g}" for r in choices]
+    return [f"κ = {r.steps_per_step:g}, exponent {r.dense_drift:g}" for r in _choices()]
+
+
+def _choices() -> tuple[Recipe, ...]:
+    """Those of a set of the size that scores are taken at; a set's own differ by rounding alone."""
+    return recipe_choices(matched_recipe(num_rows_full=60, num_slots=1))

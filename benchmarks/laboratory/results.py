@@ -12,22 +12,26 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from diet_ray.report import format as fmt
+
 BEGIN, END = "<!-- measured: {} -->", "<!-- end -->"
 
 
-def write_results(report: dict[str, Any], text: Path, plots: Path) -> None:
-    """Replaces the parts of `text` between the marks by tables, and draws a plot a log."""
+def write_results(logs: dict[str, Any], over: dict[str, Any], text: Path, plots: Path) -> None:
+    """Replaces the parts of `text` between the marks by tables, and draws a plot a log.
+
+    `over` holds what is said of several logs together.
+    """
     content = text.read_text(encoding="utf-8")
-    logs = {k: v for k, v in report.items() if k != "over logs"}
     parts = {
         "headline": headline(logs),
         "curve": curve(logs),
         "baselines": baselines(logs),
         "ablation": ablation(logs),
         "families": families(logs),
-        "recipes": recipes(logs, report.get("over logs", {})),
+        "recipes": recipes(logs, over),
         "anchors": anchors(logs),
-        "resolution": resolution(report.get("over logs", {})),
+        "resolution": resolution(over),
         "stream": stream(logs),
         "crossover": crossovers(logs),
         "controls": controls(logs),
@@ -61,10 +65,6 @@ def _span(low: float | None, high: float | None) -> str:
     return "–" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
 
 
-def _rows_as_share(fraction: float) -> str:
-    return f"1/{round(1 / fraction)}"
-
-
 def headline(logs: dict[str, Any]) -> str:
     heads = ("log", "rows", "bytes", "row visits", "tau", "ceiling", "resolved", "ceiling")
     heads += ("top-1 regret", "seed SD", "best baseline", "gain in resolved pairs, 95 %")
@@ -74,7 +74,7 @@ def headline(logs: dict[str, Any]) -> str:
             name,
             f"{100 * p['row_fraction']:.2f} %",
             f"{100 * p['byte_fraction']:.2f} %",
-            _rows_as_share(p["row_visit_fraction"]),
+            fmt.fraction(p["row_visit_fraction"]),
             p["kendall_tau"],
             p["kendall_tau_ceiling"],
             p["resolved_pair_accuracy"],
@@ -105,7 +105,7 @@ def curve(logs: dict[str, Any]) -> str:
                 else f"{p['kendall_tau']:.2f} / {p['resolved_pair_accuracy']:.3f}{_times(p)}"
             )
         rows.append((name, *cells))
-    return _table(("log", *(_rows_as_share(s) for s in sizes)), rows)
+    return _table(("log", *(fmt.fraction(s) for s in sizes)), rows)
 
 
 def _times(point: dict[str, Any]) -> str:
@@ -121,7 +121,7 @@ def baselines(logs: dict[str, Any]) -> str:
     for log, found in logs.items():
         for p in found["curve"]:
             cells = [p["baselines"].get(n, {}).get("resolved_pair_accuracy") for n in names]
-            size = _rows_as_share(p["row_visit_fraction"])
+            size = fmt.fraction(p["row_visit_fraction"])
             gain = _span(p["gain_low"], p["gain_high"])
             rows.append((log, size, p["resolved_pair_accuracy"], *cells, gain))
     return _table(("log", "visits", "distilled", *names, "gain over the best, 95 %"), rows)
@@ -151,9 +151,8 @@ def families(logs: dict[str, Any]) -> str:
         parts = found.get("ablation")
         if not parts:
             continue
-        for family in ("deepfm", "pnn", "din"):
+        for family, all_three in parts["default"]["other_families"].items():
             alone = parts[f"proxy {family} alone"]["other_families"][family]
-            all_three = parts["default"]["other_families"][family]
             rows.append((name, family, alone, all_three, f"{alone - all_three:+.3f}"))
     heads = ("log", "the one proxy", "candidates of other families", "three proxies", "difference")
     return _table(heads, rows)
@@ -204,7 +203,7 @@ def stream(logs: dict[str, Any]) -> str:
             budget,
             r["stage"],
             r["slots"],
-            _rows_as_share(r["row_fraction"]),
+            fmt.fraction(r["row_fraction"]),
             r["kendall_tau"],
             r["kendall_tau_ceiling"],
             r["resolved_pair_accuracy"],
@@ -228,7 +227,7 @@ def crossovers(logs: dict[str, Any]) -> str:
     rows = [
         (
             name,
-            _rows_as_share(c["fraction"]),
+            fmt.fraction(c["fraction"]),
             c["passes"],
             number(c["subsample"]),
             number(c["halving"]),
@@ -269,7 +268,7 @@ def scatter(name: str, found: dict[str, Any], path: Path) -> None:
     )
     low = np.quantile(distilled.mean(axis=1), 0.02)
     axes.set_xlim(left=low - 0.1 * (distilled.max() - low))
-    axes.set_xlabel(f"AUC after a distilled run ({_rows_as_share(found['row_visit_fraction'])})")
+    axes.set_xlabel(f"AUC after a distilled run ({fmt.fraction(found['row_visit_fraction'])})")
     axes.set_ylabel("AUC after a full run, mean and SD of its seeds")
     axes.set_title(
         f"{name}: tau {found['kendall_tau']:.2f} (ceiling {found['kendall_tau_ceiling']:.2f})"

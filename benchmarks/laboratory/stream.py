@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,27 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.laboratory.bench import Bench
-from benchmarks.laboratory.distilled import default_config
+from benchmarks.laboratory.bench import Bench, auc_on, distilled_auc
+from benchmarks.laboratory.distilled import REFERENCE_FRACTION, default_config, distilling
 from benchmarks.laboratory.methods import DISTILLED_SEED
 from diet_ray.data.batch import Batch
 from diet_ray.data.encoding import to_batch
 from diet_ray.data.log import Stage
 from diet_ray.distillation.budget import BudgetConfig
-from diet_ray.distillation.pipeline import Distiller, Watcher, resume, slot_budgets
-from diet_ray.influence.serial import SerialScorer
-from diet_ray.memory.store import MemoryStore
 from diet_ray.models.catalogue import Candidate, build, fields_of
 from diet_ray.search.agreement import Arm, ceiling, fidelity
 from diet_ray.search.runs import TrainingRows
 from diet_ray.search.sampling import even_positions
 from diet_ray.search.statistics import Array
-from diet_ray.training.loop import distilled_targets, fit, fit_distilled, predict
-from diet_ray.training.metrics import auc
+from diet_ray.training.loop import distilled_targets, fit
 from diet_ray.training.optimizer import ClickOptimizer
 from diet_ray.training.recipe import Recipe, matched_recipe
 
-FRACTION = 1 / 60
 NUM_CHECKS = 4
 FULL_SEEDS = (0, 1)
 JUDGED_ROWS = 10_000
@@ -49,7 +43,7 @@ def by_stage(bench: Bench) -> dict[str, Any]:
     candidates = bench.candidates[::EVERY]
     nexts = [_next_rows(bench, at) for at in checks]
     full = _full(bench, candidates, checks, nexts)
-    growing = BudgetConfig(fraction=FRACTION)
+    growing = BudgetConfig(fraction=REFERENCE_FRACTION)
     fixed = BudgetConfig(slots=growing.capacity(bench.log.num_train_rows) // 2)
     return {
         name: _budget(bench, candidates, checks, nexts, full, budget)
@@ -94,7 +88,7 @@ def _next_rows(bench: Bench, check: int) -> Batch:
     """Evenly spaced rows of the stage after the one numbered `check`; the test after the last."""
     stages = bench.log.train_stages
     if check + 1 >= len(stages):
-        return bench.evaluation.batch[: bench.evaluation.num_ranking]
+        return bench.ranking_rows
     after = bench.log.load((stages[check + 1],))
     return after[torch.from_numpy(even_positions(len(after), JUDGED_ROWS))]
 
@@ -128,7 +122,7 @@ def _full_run(
     found, begin = [], 0
     for end, rows in zip(ends, nexts, strict=True):
         fit(model, [select(bench.train[begin:end])], optimizer, candidate.batch_size)
-        found.append(_auc(model, select(rows)))
+        found.append(auc_on(bench, candidate, model, rows))
         begin = end
     return found
 
@@ -137,25 +131,7 @@ def _distilled_run(
     shared: tuple[Bench, tuple[TrainingRows, Recipe, Batch]], item: tuple[Candidate, int]
 ) -> float:
     (bench, (train, recipe, next_rows)), (candidate, seed) = shared, item
-    select = fields_of(candidate, bench.features)
-    model = build(candidate, bench.features, seed)
-    rows = train.select(select)
-    fit_distilled(
-        model,
-        rows.batch,
-        rows.target,
-        rows.weight,
-        recipe,
-        candidate.optimizer,
-        candidate.batch_size,
-        seed,
-    )
-    return _auc(model, select(next_rows))
-
-
-def _auc(model: Any, rows: Batch) -> float:
-    logit = predict(model, rows)
-    return float(auc(rows.label, logit)) if bool(logit.isfinite().all()) else 0.0
+    return distilled_auc(bench, train, recipe, candidate, seed, next_rows)
 
 
 def _sets(
@@ -167,24 +143,16 @@ def _sets(
     the rows: 1 where nothing is forgotten, 0 where a stage is gone.
     """
     log = bench.log
-    config = replace(default_config(bench.source, FRACTION, 0), budget=budget)
-    folder = Path(tempfile.mkdtemp(prefix="diet-stream-"))
-    memory = MemoryStore(folder, log.schema)
-    found = []
-    try:
-        position = memory.begin("laboratory")
-        state = resume(log, config, memory)
-        budgets = slot_budgets(log, config)
-        scorer = SerialScorer(log, config.lead, config.influence, budgets, config.seed)
-        distiller = Distiller(log, config, state, scorer, memory, position, Watcher())
-        begin = 0
+    config = replace(default_config(bench.source, REFERENCE_FRACTION, 0), budget=budget)
+    found, begin = [], 0
+    with (
+        tempfile.TemporaryDirectory(prefix="diet-stream-") as folder,
+        distilling(log, config, Path(folder)) as (distiller, memory),
+    ):
         for check in checks:
             distiller.run(log.train_stages[begin : check + 1])
             begin = check + 1
             found.append(_snapshot(memory.slots(), log.train_stages[:begin], bench))
-    finally:
-        memory.close()
-        shutil.rmtree(folder)
     return found
 
 

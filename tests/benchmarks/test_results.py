@@ -54,7 +54,7 @@ def test_measured_parts_are_replaced_and_the_rest_stays(tmp_path: Path) -> None:
         "# Results\n\n<!-- measured: headline -->\nold\n<!-- end -->\n\nSaid by hand.\n\n"
         "<!-- measured: curve -->\n<!-- end -->\n\n<!-- measured: stream -->\n<!-- end -->\n"
     )
-    write_results(report(), text, tmp_path / "plots")
+    write_results(report(), {}, text, tmp_path / "plots")
     content = text.read_text()
     assert "old" not in content
     assert "Said by hand." in content
@@ -63,7 +63,7 @@ def test_measured_parts_are_replaced_and_the_rest_stays(tmp_path: Path) -> None:
     assert "| crosses | 0.62 / 0.913 (25 ×) | 0.62 / 0.951 (25 ×) |" in content
     assert "Not measured yet." in content
     assert (tmp_path / "plots" / "crosses.svg").read_text().startswith("<?xml")
-    write_results(report(), text, tmp_path / "plots")
+    write_results(report(), {}, text, tmp_path / "plots")
     assert text.read_text() == content
 
 
