@@ -2,27 +2,33 @@
 
 For row i with logit z, probability σ(z) and target y, the loss softplus(z) − y·z has ∂loss/∂z =
 r = σ(z) − y, the residual. Rows don't see each other, so every per-row gradient is r times a
-gradient of z, and the two parts that a click model's parameters mostly consist of are cheap:
+gradient of z. Three reaches, each at its price:
 
-- last layer: ∂z/∂(weights, bias) = (h, 1), hence r·(h, 1);
-- embedding: table row k gets r·Σ ∂z/∂e_p over the positions p that gathered it. An id repeated in a
-  history, or shared between a history and its target field, is summed before any norm is taken.
-  Rows of `PADDING_ID` are constants, so they get nothing.
-
-Inner products never form a gradient as large as a layer: with outer products g = b⊗a, ⟨g, g'⟩ =
-(a·a')(b·b') (the "ghost" product), and for a table ⟨g, g'⟩ = Σ over pairs of positions that
-gathered the same row of (∂z/∂e_p)·(∂z'/∂e_q).
+- `last_layer`: ∂z/∂(weights, bias) = (h, 1), from a forward pass alone;
+- `embedding`: also table row k's Σ ∂z/∂e_p over the positions p that gathered it. An id repeated in
+  a history, or shared between a history and its target field, is summed before any norm is taken.
+  Rows of `PADDING_ID` are constants, so they get nothing;
+- `all`: every parameter of the model, as factors (`diet_ray.influence.factors`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from diet_ray.data.batch import PADDING_ID, Batch
+from diet_ray.influence.capture import captured
+from diet_ray.influence.coverage import coverage_of, differentiate
+from diet_ray.influence.factors import Factor, Gathered
+from diet_ray.influence.fallback import row_by_row
 from diet_ray.models.base import EmbeddingTable, Recommender
+
+Reach = Literal["last_layer", "embedding", "all"]
+TABLE = "table.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +37,17 @@ class RowGradients:
 
     residual: Tensor
     """(B,): σ(logit) − target."""
+    logit: Tensor
+    """(B,)"""
     hidden: Tensor
     """(B, H)"""
     rows: Tensor
     """(B, P), int64: table rows that the positions gathered."""
     embedding: Tensor | None
-    """(B, P, width): ∂logit/∂gathered, zero at padding; None if it wasn't asked for."""
+    """(B, P, width): ∂logit/∂gathered, zero at padding; None if out of reach."""
+    factors: Mapping[str, Factor] = field(default_factory=dict)
+    """∂logit/∂parameter by name, the table's included, with a reach of `all`; parameters that the
+    logit doesn't depend on are missing."""
 
     @property
     def last_layer(self) -> Tensor:
@@ -46,42 +57,59 @@ class RowGradients:
 
 
 def row_gradients(
-    model: Recommender, batch: Batch, target: Tensor, *, embedding: bool = True
+    model: Recommender, batch: Batch, target: Tensor, reach: Reach = "embedding"
 ) -> RowGradients:
     """Gradient factors of every row of `batch` at `target` (B,), which may lie outside [0, 1].
 
-    Dropout and the like are off whatever the model's mode. Without `embedding` there is no
-    backward pass.
+    Dropout and the like are off whatever the model's mode. A reach of `last_layer` needs no
+    backward pass. Warns, with a reach of `all`, of parameters that no closed form covers, and
+    raises `ConfigError` if the model reads its table by another way than gathering.
     """
     training = model.training
     model.eval()
     try:
-        return _row_gradients(model, batch, target, embedding)
+        return _row_gradients(model, batch, target, reach)
     finally:
         model.train(training)
 
 
-def _row_gradients(
-    model: Recommender, batch: Batch, target: Tensor, embedding: bool
-) -> RowGradients:
+def _row_gradients(model: Recommender, batch: Batch, target: Tensor, reach: Reach) -> RowGradients:
     rows = model.table.rows(batch)
     with torch.no_grad():
         gathered = model.table.gather(rows)
-    if not embedding:
-        with torch.no_grad():
+        if reach == "last_layer":
             logit, hidden = model.head(gathered, batch)
-        gradient = None
-    else:
-        with torch.enable_grad():
+    gradient = None
+    factors: dict[str, Factor] = {}
+    if reach != "last_layer":
+        coverage = coverage_of(model, batch) if reach == "all" else None
+        layers = coverage.layers if coverage is not None else ()
+        with torch.enable_grad(), captured(layers) as capture:
             logit, hidden = model.head(gathered.requires_grad_(), batch)
-            (gradient,) = torch.autograd.grad(logit.sum(), gathered, materialize_grads=True)
-        gradient[is_padding(model.table, rows)] = 0.0
+            gradient, *_ = differentiate(logit, [gathered, *capture.leaves])
+        padding = is_padding(model.table, rows)
+        gradient.masked_fill_(padding.unsqueeze(2), 0.0)
+        if coverage is not None:
+            factors = capture.factors(coverage.names, len(batch))
+            if coverage.fallback:
+                factors |= row_by_row(model, batch, gathered.detach(), coverage.fallback)
+            factors[TABLE] = table_factor(model.table, rows, gradient)
+    logit = logit.detach()
     return RowGradients(
-        residual=torch.sigmoid(logit.detach()) - target,
+        residual=torch.sigmoid(logit) - target,
+        logit=logit,
         hidden=hidden.detach(),
         rows=rows,
         embedding=gradient,
+        factors=factors,
     )
+
+
+def table_factor(table: EmbeddingTable, rows: Tensor, gradient: Tensor) -> Gathered:
+    """The table's part: rows (B, P), gradient (B, P, width)."""
+    places = tuple(tuple(group.tolist()) for group in shared_positions(table))
+    known = rows.masked_fill(is_padding(table, rows), -1)
+    return Gathered(known, gradient, len(table.weight), places)
 
 
 def is_padding(table: EmbeddingTable, rows: Tensor) -> Tensor:
@@ -97,32 +125,15 @@ def last_layer_squared_norm(gradients: RowGradients) -> Tensor:
 def embedding_squared_norm(table: EmbeddingTable, gradients: RowGradients) -> Tensor:
     """(B,): r² Σ over distinct table rows of ‖Σ ∂z/∂e over the positions that gathered it‖²."""
     assert gradients.embedding is not None
-    squares = gradients.embedding.square().sum(2)
-    norm = squares.sum(1)
-    groups = shared_positions(table)
-    if groups:
-        alone = torch.ones(squares.shape[1], dtype=torch.bool, device=squares.device)
-        alone[torch.cat(groups)] = False
-        norm = squares[:, alone].sum(1)
-        padding = is_padding(table, gradients.rows)
-    for columns in groups:
-        # Padding never counts as a repeat; numbers below zero name no table row.
-        unique = -1 - torch.arange(len(columns), device=squares.device)
-        rows = torch.where(padding[:, columns], unique, gradients.rows[:, columns])
-        rows, order = rows.sort(dim=1, stable=True)
-        new = rows[:, 1:] != rows[:, :-1]
-        repeating = (~new).any(1).nonzero()[:, 0]
-        part = squares[:, columns].sum(1)
-        if len(repeating) > 0:
-            apart = gradients.embedding[repeating][:, columns]
-            order = order[repeating, :, None].expand_as(apart)
-            group = torch.nn.functional.pad(new[repeating].cumsum(1), (1, 0))
-            together = torch.zeros_like(apart).scatter_add_(
-                1, group[:, :, None].expand_as(apart), apart.gather(1, order)
-            )
-            part[repeating] = together.square().sum((1, 2))
-        norm = norm + part
-    return gradients.residual.square() * norm
+    factor = table_factor(table, gradients.rows, gradients.embedding)
+    return gradients.residual.square() * factor.squared_norm()
+
+
+def squared_norm(gradients: RowGradients) -> Tensor:
+    """(B,): r² Σ over all parameters of ‖∂z/∂W‖²."""
+    assert gradients.factors, "the gradients reach all parameters"
+    total = torch.stack([f.squared_norm() for f in gradients.factors.values()]).sum(0)
+    return gradients.residual.square() * total
 
 
 def shared_positions(table: EmbeddingTable) -> list[Tensor]:
@@ -131,17 +142,10 @@ def shared_positions(table: EmbeddingTable) -> list[Tensor]:
     return [(table.offsets == o).nonzero()[:, 0] for o in offsets[counts > 1]]
 
 
-def inner_products(table: EmbeddingTable, x: RowGradients, y: RowGradients) -> Tensor:
-    """(N, M): ⟨g_i, g_j⟩ of N rows `x` and M rows `y`, last layer plus embedding.
-
-    Costs an (N, M) product for every pair of positions that read one vocabulary.
-    """
-    assert x.embedding is not None
-    assert y.embedding is not None
-    product = x.hidden @ y.hidden.T + 1
-    offsets = table.offsets.tolist()
-    for p, q in ((p, q) for p in range(len(offsets)) for q in range(len(offsets))):
-        if offsets[p] == offsets[q]:
-            same = x.rows[:, p, None] == y.rows[None, :, q]
-            product += same * (x.embedding[:, p] @ y.embedding[:, q].T)
+def inner_products(x: RowGradients, y: RowGradients) -> Tensor:
+    """(N, M): ⟨g_i, g_j⟩ over all parameters, of N rows `x` and M rows `y` of one model."""
+    assert x.factors, "the gradients reach all parameters"
+    assert y.factors, "the gradients reach all parameters"
+    shared = x.factors.keys() & y.factors.keys()
+    product = torch.stack([x.factors[n].products(y.factors[n]) for n in sorted(shared)]).sum(0)
     return x.residual[:, None] * y.residual[None, :] * product

@@ -9,8 +9,9 @@ With r = σ(z) − y the row's residual and h its last hidden vector:
 - `embedding`: |r|·‖∂z/∂(embedding table)‖, repeated ids of a row summed first.
 - `gradient`: the norm of both parts together, sqrt(last_layer² + embedding²): GraNd (Paul et al.)
   over the parameters that hold most of a click model, without the hidden layers between.
+- `full`: GraNd over all parameters.
 
-`error` and `last_layer` need a forward pass only.
+`error` and `last_layer` need a forward pass only; the others a pass back to the embeddings as well.
 """
 
 from __future__ import annotations
@@ -19,16 +20,26 @@ from torch import Tensor
 
 from diet_ray.influence.config import Score
 from diet_ray.influence.gradients import (
+    Reach,
     RowGradients,
     embedding_squared_norm,
     last_layer_squared_norm,
+    squared_norm,
 )
 from diet_ray.models.base import EmbeddingTable
 
+_REACH: dict[Score, Reach] = {
+    "error": "last_layer",
+    "last_layer": "last_layer",
+    "embedding": "embedding",
+    "gradient": "embedding",
+    "full": "all",
+}
 
-def needs_embedding(score: Score) -> bool:
-    """Whether the score needs the activation backward pass."""
-    return score in ("embedding", "gradient")
+
+def reach_of(score: Score) -> Reach:
+    """How far gradients must reach for the score."""
+    return _REACH[score]
 
 
 def influence(table: EmbeddingTable, gradients: RowGradients, score: Score) -> Tensor:
@@ -37,6 +48,8 @@ def influence(table: EmbeddingTable, gradients: RowGradients, score: Score) -> T
         return gradients.residual.abs()
     if score == "last_layer":
         return last_layer_squared_norm(gradients).sqrt()
+    if score == "full":
+        return squared_norm(gradients).sqrt()
     embedding = embedding_squared_norm(table, gradients)
     if score == "embedding":
         return embedding.sqrt()

@@ -20,7 +20,7 @@ from diet_ray.influence.aggregate import Aggregate, aggregate, similarity
 from diet_ray.influence.config import InfluenceConfig
 from diet_ray.influence.gradients import row_gradients
 from diet_ray.influence.reservoir import Reservoir
-from diet_ray.influence.scores import influence, needs_embedding
+from diet_ray.influence.scores import influence, reach_of
 from diet_ray.models.base import Recommender
 
 __all__ = ["ShardScores", "StageScores", "merge", "score_shard", "similarity"]
@@ -111,12 +111,14 @@ def score_shard(
     """
     batch = to_batch(table, features)
     device = model.table.weight.device
-    embedding = config.sketch_buckets > 0 or needs_embedding(config.score)
+    reach = reach_of(config.score)
+    if config.sketch_buckets and reach == "last_layer":
+        reach = "embedding"
     scores: list[torch.Tensor] = []
     total: Aggregate | None = None
     for i in range(0, len(batch), config.batch_size):
         part = batch[i : i + config.batch_size].to(device)
-        gradients = row_gradients(model, part, part.label, embedding=embedding)
+        gradients = row_gradients(model, part, part.label, reach)
         scores.append(influence(model.table, gradients, config.score).cpu())
         new = aggregate(model.table, gradients, config.sketch_buckets)
         total = new if total is None else total + new

@@ -52,7 +52,7 @@ def test_without_buckets_similarity_is_that_of_the_last_layer(model: TinyModel, 
     slots = random_batch(9, seed=3)
     mean = autograd_gradients(model, batch, batch.label).mean(0)[:6]
     expected = autograd_gradients(model, slots, slots.label)[:, :6] @ mean
-    forward = row_gradients(model, batch, batch.label, embedding=False)
+    forward = row_gradients(model, batch, batch.label, "last_layer")
     found = similarity(model, slots, slots.label, aggregate(model.table, forward, 0))
     assert_close(found, expected, rtol=1e-6, atol=1e-12)
 

@@ -8,13 +8,12 @@ from torch.testing import assert_close
 from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.influence.gradients import (
     embedding_squared_norm,
-    inner_products,
     last_layer_squared_norm,
     row_gradients,
 )
 from diet_ray.influence.scores import influence
 from diet_ray.models.catalogue import ARCHITECTURES, Candidate, build
-from tests.influence.influence_model import TinyModel, autograd_gradients, random_batch
+from tests.influence.influence_model import TinyModel, autograd_gradients
 
 
 @pytest.fixture
@@ -34,18 +33,6 @@ def test_closed_forms_equal_per_row_autograd(model: TinyModel, batch: Batch, tar
     close(gradients.last_layer, last)
     close(last_layer_squared_norm(gradients), last.square().sum(1))
     close(embedding_squared_norm(model.table, gradients), table.square().sum(1))
-
-
-def test_inner_products_equal_those_of_autograd(model: TinyModel, batch: Batch, target: Tensor):
-    others = random_batch(6, seed=5)
-    reference = autograd_gradients(model, batch, target)
-    reference_others = autograd_gradients(model, others, others.label)
-    product = inner_products(
-        model.table,
-        row_gradients(model, batch, target),
-        row_gradients(model, others, others.label),
-    )
-    close(product, reference @ reference_others.T)
 
 
 def test_repeats_are_summed_before_the_norm(model: TinyModel, batch: Batch, target: Tensor):
@@ -79,7 +66,7 @@ def test_scores_are_the_norms_of_their_parts(model: TinyModel, batch: Batch, tar
 def test_a_forward_pass_is_enough_for_error_and_last_layer(
     model: TinyModel, batch: Batch, target: Tensor
 ):
-    forward = row_gradients(model, batch, target, embedding=False)
+    forward = row_gradients(model, batch, target, "last_layer")
     assert forward.embedding is None
     full = row_gradients(model, batch, target)
     for score in ("error", "last_layer"):
