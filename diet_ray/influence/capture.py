@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from diet_ray.influence.closed_forms import ClosedForm, closed_form_of
@@ -62,9 +61,7 @@ class Capture:
             if call.gradient is None:
                 continue
             own = dict(call.layer.named_parameters(recurse=False))
-            for name, factor in call.form(
-                call.layer, call.inputs, call.gradient, num_rows
-            ).items():
+            for name, factor in call.form(call.layer, call.inputs, call.gradient, num_rows).items():
                 key = names.get(id(own[name]))
                 if key is not None:
                     found[key] = found[key] + factor if key in found else factor

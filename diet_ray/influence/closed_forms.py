@@ -43,7 +43,7 @@ def closed_form_of(layer: nn.Module) -> ClosedForm | None:
     """That of the layer's class, or of the nearest base whose `forward` it has."""
     for base in type(layer).__mro__:
         if base in _CLOSED_FORMS:
-            inherits = type(layer).forward is base.forward  # type: ignore[attr-defined]
+            inherits = type(layer).forward is base.forward
             return _CLOSED_FORMS[base] if inherits else None
     return None
 
@@ -74,13 +74,13 @@ def _linear(layer: nn.Linear, inputs: Any, gradient: Tensor, num_rows: int) -> d
 def _embedding(
     layer: nn.Embedding, inputs: Any, gradient: Tensor, num_rows: int
 ) -> dict[str, Factor]:
-    rows = inputs[0].reshape(num_rows, -1).to(torch.int64)
+    rows, gradient = inputs[0].reshape(num_rows, -1).to(torch.int64), by_row(gradient, num_rows)
     if layer.padding_idx is not None:
-        rows = rows.masked_fill(rows == layer.padding_idx, -1)
-    shared = (tuple(range(rows.shape[1])),) if rows.shape[1] > 1 else ()
-    return {
-        "weight": Gathered(rows, by_row(gradient, num_rows), layer.num_embeddings, shared),
-    }
+        padding = rows == layer.padding_idx
+        rows = rows.masked_fill(padding, -1)
+        gradient = gradient.masked_fill(padding.unsqueeze(2), 0.0)
+    meeting = tuple(range(rows.shape[1])) if rows.shape[1] > 1 else ()
+    return {"weight": Gathered(rows, gradient, layer.num_embeddings, meeting)}
 
 
 @closed_form(nn.LayerNorm)
@@ -95,9 +95,7 @@ def _layer_norm(
 
 
 @closed_form(nn.RMSNorm)
-def _rms_norm(
-    layer: nn.RMSNorm, inputs: Any, gradient: Tensor, num_rows: int
-) -> dict[str, Factor]:
+def _rms_norm(layer: nn.RMSNorm, inputs: Any, gradient: Tensor, num_rows: int) -> dict[str, Factor]:
     dims = tuple(range(-len(layer.normalized_shape), 0))
     x = inputs[0].detach()
     eps = torch.finfo(x.dtype).eps if layer.eps is None else layer.eps
@@ -158,7 +156,8 @@ def _field_gate(
     layer: FieldGate, inputs: Any, gradient: Tensor, num_rows: int
 ) -> dict[str, Factor]:
     gate = torch.sigmoid(layer.choice.detach())
-    return {"choice": Entries(gradient * inputs[0].detach() * (2.0 * gate * (1.0 - gate)))}
+    product = gradient * inputs[0].detach()
+    return {"choice": Entries(product.mul_(2.0 * gate * (1.0 - gate)))}
 
 
 @closed_form(NumericFields)

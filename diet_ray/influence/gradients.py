@@ -13,6 +13,7 @@ gradient of z. Three reaches, each at its price:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -88,7 +89,9 @@ def _row_gradients(model: Recommender, batch: Batch, target: Tensor, reach: Reac
             logit, hidden = model.head(gathered.requires_grad_(), batch)
             gradient, *_ = differentiate(logit, [gathered, *capture.leaves])
         padding = is_padding(model.table, rows)
-        gradient.masked_fill_(padding.unsqueeze(2), 0.0)
+        # On a GPU asking costs more than doing.
+        if padding.is_cuda or bool(padding.any()):
+            gradient.masked_fill_(padding.unsqueeze(2), 0.0)
         if coverage is not None:
             factors = capture.factors(coverage.names, len(batch))
             if coverage.fallback:
@@ -106,10 +109,11 @@ def _row_gradients(model: Recommender, batch: Batch, target: Tensor, reach: Reac
 
 
 def table_factor(table: EmbeddingTable, rows: Tensor, gradient: Tensor) -> Gathered:
-    """The table's part: rows (B, P), gradient (B, P, width)."""
-    places = tuple(tuple(group.tolist()) for group in shared_positions(table))
-    known = rows.masked_fill(is_padding(table, rows), -1)
-    return Gathered(known, gradient, len(table.weight), places)
+    """The table's part: rows (B, P), gradient (B, P, width), zero at padding."""
+    meeting = meeting_positions(table)
+    if meeting:
+        rows = rows.masked_fill(is_padding(table, rows), -1)
+    return Gathered(rows, gradient, len(table.weight), meeting)
 
 
 def is_padding(table: EmbeddingTable, rows: Tensor) -> Tensor:
@@ -136,10 +140,11 @@ def squared_norm(gradients: RowGradients) -> Tensor:
     return gradients.residual.square() * total
 
 
-def shared_positions(table: EmbeddingTable) -> list[Tensor]:
-    """Groups of two or more positions that read one vocabulary, and so may repeat an id."""
-    offsets, counts = table.offsets.unique(return_counts=True)
-    return [(table.offsets == o).nonzero()[:, 0] for o in offsets[counts > 1]]
+def meeting_positions(table: EmbeddingTable) -> tuple[int, ...]:
+    """Positions that read the same vocabulary as another, and so may repeat its id."""
+    offsets = table.offsets.tolist()
+    num_positions = Counter(offsets)
+    return tuple(p for p, offset in enumerate(offsets) if num_positions[offset] > 1)
 
 
 def inner_products(x: RowGradients, y: RowGradients) -> Tensor:

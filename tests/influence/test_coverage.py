@@ -263,5 +263,5 @@ class Tied(Recommender):
 
 
 def test_a_head_that_reads_the_table_is_refused(batch: Batch):
-    with pytest.raises(ConfigError, match="Tied: its head reads `table.weight`"):
+    with pytest.raises(ConfigError, match="Tied: its head reads `table"):
         find_coverage(random_weights(Tied()), batch)
