@@ -47,7 +47,8 @@ def coverage_of(model: Recommender, batch: Batch) -> Coverage:
     """
     found = _KNOWN.get(model)
     if found is None:
-        found = _KNOWN[model] = find_coverage(model, batch[:NUM_CHECKED_ROWS])
+        with torch.autocast(model.table.weight.device.type, enabled=False):
+            found = _KNOWN[model] = find_coverage(model, batch[:NUM_CHECKED_ROWS])
         if found.fallback:
             warnings.warn(
                 f"{type(model).__name__}: no closed form covers {', '.join(found.fallback)}; "
@@ -58,18 +59,25 @@ def coverage_of(model: Recommender, batch: Batch) -> Coverage:
     return found
 
 
+def declare_fallback(model: Recommender, fallback: tuple[str, ...]) -> None:
+    """Says what `coverage_of(model, …).fallback` is, found on another copy of the model."""
+    _KNOWN[model] = Coverage(
+        layers=_layers_with_form(model),
+        names={
+            id(p): n
+            for n, p in model.named_parameters()
+            if p is not model.table.weight and n not in fallback
+        },
+        fallback=fallback,
+    )
+
+
 def find_coverage(model: Recommender, batch: Batch) -> Coverage:
     """As `coverage_of`, without memory or warning; `batch` is a handful of rows.
 
     Raises `ConfigError` if the model reads its table by another way than gathering.
     """
-    layers = tuple(
-        module
-        for module in model.modules()
-        if module is not model.table
-        and any(True for _ in module.parameters(recurse=False))
-        and closed_form_of(module) is not None
-    )
+    layers = _layers_with_form(model)
     parameters = {n: p for n, p in model.named_parameters() if p is not model.table.weight}
     reference = _one_by_one(model, parameters, batch)
     names = {id(p): n for n, p in parameters.items()}
@@ -79,6 +87,16 @@ def find_coverage(model: Recommender, batch: Batch) -> Coverage:
         layers=layers,
         names={i: n for i, n in names.items() if n in covered},
         fallback=tuple(n for n, p in parameters.items() if n not in covered and p.numel()),
+    )
+
+
+def _layers_with_form(model: Recommender) -> tuple[nn.Module, ...]:
+    return tuple(
+        module
+        for module in model.modules()
+        if module is not model.table
+        and any(True for _ in module.parameters(recurse=False))
+        and closed_form_of(module) is not None
     )
 
 

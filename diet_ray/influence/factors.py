@@ -82,12 +82,12 @@ class Outer:
 
     def weighted_squared_norm(self, weight: Tensor) -> Tensor:
         if self.num_places == 1:
-            scaled = self.output[:, 0].square() @ weight
+            scaled = self.output[:, 0].square().to(weight) @ weight
             return (scaled * self.input[:, 0].square()).sum(1)
         return torch.cat([(part.square() * weight).sum((1, 2)) for part in self._parts()])
 
     def along(self, direction: Tensor) -> Tensor:
-        return ((self.input @ direction.T) * self.output).sum((1, 2))
+        return ((self.input.to(direction) @ direction.T) * self.output).sum((1, 2))
 
     def products(self, other: Factor) -> Tensor:
         assert isinstance(other, Outer)
@@ -128,10 +128,10 @@ class Entries:
         return square_sum(self.gradient)
 
     def weighted_squared_norm(self, weight: Tensor) -> Tensor:
-        return self.gradient.square().flatten(1) @ weight.flatten()
+        return self.gradient.square().flatten(1).to(weight) @ weight.flatten()
 
     def along(self, direction: Tensor) -> Tensor:
-        return self.gradient.flatten(1) @ direction.flatten()
+        return self.gradient.flatten(1).to(direction) @ direction.flatten()
 
     def products(self, other: Factor) -> Tensor:
         assert isinstance(other, Entries)

@@ -58,18 +58,25 @@ class RowGradients:
 
 
 def row_gradients(
-    model: Recommender, batch: Batch, target: Tensor, reach: Reach = "embedding"
+    model: Recommender,
+    batch: Batch,
+    target: Tensor,
+    reach: Reach = "embedding",
+    precision: torch.dtype | None = None,
 ) -> RowGradients:
     """Gradient factors of every row of `batch` at `target` (B,), which may lie outside [0, 1].
 
-    Dropout and the like are off whatever the model's mode. A reach of `last_layer` needs no
-    backward pass. Warns, with a reach of `all`, of parameters that no closed form covers, and
+    `precision` (bfloat16 or float16) is that of matrix products on the way forth and back, None the
+    weights' own. Dropout and the like are off whatever the model's mode. A reach of `last_layer`
+    needs no backward pass. Warns, with a reach of `all`, of parameters that no closed form covers, and
     raises `ConfigError` if the model reads its table by another way than gathering.
     """
     training = model.training
     model.eval()
+    device = model.table.weight.device.type
     try:
-        return _row_gradients(model, batch, target, reach)
+        with torch.autocast(device, precision, enabled=precision is not None):
+            return _row_gradients(model, batch, target, reach)
     finally:
         model.train(training)
 
@@ -97,7 +104,7 @@ def _row_gradients(model: Recommender, batch: Batch, target: Tensor, reach: Reac
             if coverage.fallback:
                 factors |= row_by_row(model, batch, gathered.detach(), coverage.fallback)
             factors[TABLE] = table_factor(model.table, rows, gradient)
-    logit = logit.detach()
+    logit = logit.detach().to(target.dtype)
     return RowGradients(
         residual=torch.sigmoid(logit) - target,
         logit=logit,

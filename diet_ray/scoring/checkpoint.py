@@ -1,0 +1,147 @@
+"""A trained model as a file: what scores are taken under.
+
+A safetensors file holds the weights, and Adam's second moments if there are any; its metadata says
+which candidate the model is and which fields and ids it knows. A plain state dict (safetensors, or
+what `torch.save` wrote) does as well for a candidate that is given beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from diet_ray.config import from_mapping, to_mapping
+from diet_ray.data.batch import FeatureSpec
+from diet_ray.distillation.proxy import Proxy
+from diet_ray.errors import ConfigError, DataError
+from diet_ray.models.base import Recommender
+from diet_ray.models.catalogue import Candidate, build
+from diet_ray.models.growth import copy_blocks, grow
+from diet_ray.storage import Folder
+
+_METADATA = "diet_ray"
+_WEIGHT, _MOMENT = "model.", "second_moment."
+TABLE = "table.weight"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    name: str
+    candidate: Candidate
+    features: FeatureSpec
+    """What it was trained on; a log may have more ids since."""
+    weights: Mapping[str, Tensor]
+    """A state dict."""
+    second_moments: Mapping[str, Tensor] | None = None
+    """v̂, Adam's bias-corrected mean squared gradients, by parameter name."""
+
+    @classmethod
+    def of_proxy(cls, proxy: Proxy, name: str) -> Checkpoint:
+        state, beta2 = proxy.optimizer.state_dict(), proxy.candidate.optimizer.beta2
+        correction = 1.0 - beta2 ** float(state["step"])
+        moments = {
+            key.removesuffix(".exp_avg_sq"): value.cpu() / correction if correction else value.cpu()
+            for key, value in state.items()
+            if key.endswith(".exp_avg_sq")
+        }
+        return cls(
+            name=name,
+            candidate=proxy.candidate,
+            features=proxy.model.features,
+            weights=proxy.weights(),
+            second_moments=moments,
+        )
+
+    def model(self, features: FeatureSpec) -> Recommender:
+        """The model for a log's `features`; ids that it never saw have their first values.
+
+        Raises `ConfigError` naming the checkpoint if its weights are another model's.
+        """
+        model = build(self.candidate, self.features, seed=0)
+        try:
+            model.load_state_dict(dict(self.weights))
+        except (RuntimeError, KeyError) as e:
+            reason = " ".join(str(e).split())
+            raise ConfigError(f"{self.name}: not the weights of this candidate: {reason}") from None
+        try:
+            return model if features == self.features else grow(model, features, seed=0)
+        except DataError as e:
+            raise DataError(f"{self.name}: {e}") from None
+
+    def moments_for(self, model: Recommender) -> dict[str, Tensor] | None:
+        """`second_moments` in the shapes of a model that may have grown: zero for new ids."""
+        if self.second_moments is None:
+            return None
+        moments = dict(self.second_moments)
+        old = build(self.candidate, self.features, seed=0).table.block_sizes
+        table = torch.zeros(model.table.weight.shape)
+        copy_blocks(moments[TABLE], old, table, model.table.block_sizes)
+        return moments | {TABLE: table}
+
+    def save(self, path: Path) -> None:
+        """Writes the file at once. Raises `OutputError`."""
+        tensors = {_WEIGHT + k: v.contiguous() for k, v in self.weights.items()}
+        for k, v in (self.second_moments or {}).items():
+            tensors[_MOMENT + k] = v.contiguous()
+        about = {"candidate": to_mapping(self.candidate), "features": to_mapping(self.features)}
+        content = safetensors.torch.save(tensors, {_METADATA: json.dumps(about)})
+        Folder.at(path.parent).write(path.name, content)
+
+    @classmethod
+    def load(
+        cls, path: Path, features: FeatureSpec, candidate: Candidate | None = None
+    ) -> Checkpoint:
+        """Reads a file. A plain state dict needs `candidate`, and fits the log's `features`.
+
+        Raises `DataError` or `ConfigError` naming the file.
+        """
+        tensors, about = _read(path)
+        if about is None:
+            if candidate is None:
+                raise ConfigError(
+                    f"{path}: doesn't say which model it holds: give its candidate "
+                    "(--candidates FILE --candidate NAME)"
+                )
+            return cls(name=str(path), candidate=candidate, features=features, weights=tensors)
+        moments = {k.removeprefix(_MOMENT): v for k, v in tensors.items() if k.startswith(_MOMENT)}
+        return cls(
+            name=str(path),
+            candidate=from_mapping(Candidate, about["candidate"], f"{path}: candidate"),
+            features=from_mapping(FeatureSpec, about["features"], f"{path}: features"),
+            weights={
+                k.removeprefix(_WEIGHT): v for k, v in tensors.items() if k.startswith(_WEIGHT)
+            },
+            second_moments=moments or None,
+        )
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Tensors, and what a file of this project says of itself."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            about = (file.metadata() or {}).get(_METADATA)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return tensors, None if about is None else json.loads(about)
+    except (safetensors.SafetensorError, ValueError):
+        pass
+    try:
+        # Nothing but tensors is unpickled.
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:
+        reason = " ".join(str(e).split())[:200]
+        raise DataError(
+            f"{path}: neither safetensors nor a state dict of torch: {reason}"
+        ) from None
+    if not isinstance(tensors, dict) or not all(isinstance(v, Tensor) for v in tensors.values()):
+        raise DataError(f"{path}: holds no state dict: save `model.state_dict()` alone")
+    return tensors, None
