@@ -13,71 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
+import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.processes import PeakMemory
+
 OBJECT_STORE_BYTES = 1024**3
-SAMPLE_EVERY_S = 0.5
-
-
-def descendants(root: int) -> list[int]:
-    """`root` and every process below it."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found, queue = [], [root]
-    while queue:
-        found.append(queue.pop())
-        queue += children.get(found[-1], [])
-    return found
-
-
-def pss_bytes(process: int) -> int:
-    """Proportional set size; 0 for a process that has just ended."""
-    try:
-        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
-
-
-class PeakMemory:
-    """Samples the sum over a process and its descendants in a thread of its own.
-
-    `part` says which part of the work is going on.
-    """
-
-    def __init__(self, part: Callable[[], str]) -> None:
-        self._part = part
-        self.part_peak_bytes: dict[str, int] = {}
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        root = os.getpid()
-        while not self._stopped.wait(SAMPLE_EVERY_S):
-            total = sum(pss_bytes(p) for p in descendants(root))
-            part = self._part()
-            self.part_peak_bytes[part] = max(self.part_peak_bytes.get(part, 0), total)
 
 
 def plain_pass_s(run: Path) -> float:

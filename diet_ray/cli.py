@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -55,7 +58,8 @@ EvaluationRows = Annotated[
 def distill(
     config: Annotated[Path, typer.Option(help="YAML file: source, schema, budget and settings.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; default: runs/<configuration's name>.")
+        Path | None,
+        typer.Option(help="Folder of the run; default: runs/NAME for NAME/distill.yaml."),
     ] = None,
     effort: Annotated[
         str | None,
@@ -224,7 +228,8 @@ def score(
         ),
     ] = "loss,full,validation,leverage",
     out: Annotated[
-        Path | None, typer.Option(help="Results; default: RUN/score, or runs/<configuration>.")
+        Path | None,
+        typer.Option(help="Results; default: RUN/score, or runs/NAME-score for NAME/distill.yaml."),
     ] = None,
     checkpoint: Annotated[
         list[Path] | None,
@@ -279,10 +284,10 @@ def score(
         "num_scorers": "auto" if scorers is None else scorers,
         "max_scorers": max_scorers,
     }
-    config = from_mapping(ScoreConfig, settings, "diet score")
+    config = from_mapping(ScoreConfig, settings, "score")
     chosen = None if candidate is None else _candidate(candidate, _candidates(candidates))
     target = out or (
-        Path("runs") / path.resolve().parent.name if path.is_file() else path / "score"
+        Path("runs") / f"{path.resolve().parent.name}-score" if path.is_file() else path / "score"
     )
     connect(address)
     scored = run_score(
@@ -384,6 +389,24 @@ def _print_distilled(dataset: Any, path: Path) -> None:
     )
 
 
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings of this package as one line, without the source line that gave them."""
+    show = warnings.showwarning
+
+    def show_plainly(
+        message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any
+    ) -> None:
+        if Path(filename).is_relative_to(Path(__file__).parent):
+            print(f"diet: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        else:
+            show(message, category, filename, *rest, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show_plainly
+        yield
+
+
 def main(command: str | None = None) -> None:
     """Runs the command line; an error that a person can mend is one line and exit code 2.
 
@@ -399,7 +422,8 @@ def main(command: str | None = None) -> None:
     signal.signal(signal.SIGTERM, stop)
     arguments = sys.argv[1:] if command is None else [command, *sys.argv[1:]]
     try:
-        app(arguments, prog_name="diet")
+        with _plain_warnings():
+            app(arguments, prog_name="diet")
     except DietError as e:
         print(f"diet: {' '.join(str(e).split())}", file=sys.stderr)
         raise SystemExit(e.exit_code) from None

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import ray
 
@@ -88,6 +89,65 @@ def require_cpus(num_cpus: float, purpose: str) -> None:
         )
 
 
+def require_places(num_actors: int, num_cpus: float, num_gpus: float, purpose: str) -> None:
+    """Raises `ClusterError` if the nodes can't hold `num_actors` of that size at the same time."""
+    require_cpus(num_actors * num_cpus, purpose)
+    places = num_places(num_cpus, num_gpus)
+    if num_actors > places:
+        raise ClusterError(
+            f"{purpose} needs {num_actors} actors of {_size(num_cpus, num_gpus)} each but the "
+            f"cluster's nodes have places for {places}: ask for fewer or smaller ones, or add nodes"
+        )
+
+
+def num_places(num_cpus: float, num_gpus: float = 0.0) -> int:
+    """Actors of that size that the nodes hold when they hold nothing else."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(_fit(n.get("CPU", 0.0), n.get("GPU", 0.0), num_cpus, num_gpus) for n in nodes)
+
+
+def num_free_places(num_cpus: float, num_gpus: float = 0.0) -> int:
+    """Actors of that size that go into what nothing holds at the moment, were it on one node."""
+    return _fit(free("CPU"), free("GPU"), num_cpus, num_gpus)
+
+
+def free(resource: Literal["CPU", "GPU"]) -> float:
+    """CPUs or GPUs of the cluster that nothing holds at the moment."""
+    return float(ray.available_resources().get(resource, 0.0))
+
+
 def num_gpus() -> float:
     """GPUs in the cluster."""
     return float(ray.cluster_resources().get("GPU", 0.0))
+
+
+def no_place(num_cpus: float, num_gpus: float) -> str:
+    """Why an actor of that size waits, and what to do."""
+    total = ray.cluster_resources()
+    shares = [f"{free('CPU'):g} of the cluster's {total.get('CPU', 0.0):g} CPUs"]
+    if num_gpus:
+        shares.append(f"{free('GPU'):g} of its {total.get('GPU', 0.0):g} GPUs")
+    return (
+        f"it needs {_size(num_cpus, num_gpus)} on one node, and {' and '.join(shares)} are free: "
+        "end what holds the others, ask for smaller ones, or add nodes"
+    )
+
+
+def this_node() -> dict[str, str]:
+    """The `label_selector` that places an actor or task beside its caller.
+
+    No other node's loss can take it away then.
+    """
+    return {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+
+
+def _fit(cpus: float, gpus: float, num_cpus: float, num_gpus: float) -> int:
+    fits = cpus / num_cpus
+    if num_gpus:
+        fits = min(fits, gpus / num_gpus)
+    # 0.6 / 0.2 is below 3.
+    return int(fits + 1e-9)
+
+
+def _size(num_cpus: float, num_gpus: float) -> str:
+    return f"{num_cpus:g} CPUs" + (f" and {num_gpus:g} GPUs" if num_gpus else "")

@@ -88,7 +88,9 @@ def similarity(model: Recommender, batch: Batch, target: Tensor, aggregate: Aggr
 def _similarity(model: Recommender, batch: Batch, target: Tensor, aggregate: Aggregate) -> Tensor:
     device = model.table.weight.device
     buckets = aggregate.sketch_buckets
-    gradients = row_gradients(model, batch.to(device), target.to(device), "embedding" if buckets else "last_layer")
+    gradients = row_gradients(
+        model, batch.to(device), target.to(device), "embedding" if buckets else "last_layer"
+    )
     dtype = gradients.residual.dtype
     mean = (aggregate.last_layer / aggregate.num_rows).to(device, dtype)
     product = gradients.hidden @ mean[:-1] + mean[-1]

@@ -5,11 +5,43 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Score = Literal["error", "last_layer", "embedding", "gradient"]
+Score = Literal["error", "last_layer", "embedding", "gradient", "full"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfluenceConfig:
+class PoolConfig:
+    """How many scorers read a log's shards, and what each of them holds."""
+
+    num_scorers: int | Literal["auto"] = "auto"
+    """Scorer actors that the pool starts with and never goes below; `auto` takes what is free: all
+    CPUs but one, which the driver keeps busy, or all GPUs."""
+    max_scorers: int | None = None
+    """Scorers that the pool may grow to while shards wait; None: no more than it starts with."""
+    cpus_per_scorer: float = 0.5
+    gpus_per_scorer: float = 0.25
+    """Used only when the cluster has GPUs."""
+    shards_in_flight: int | Literal["auto"] = "auto"
+    """Shards that a scorer works on at the same time; `auto` is 1, or 2 on a GPU, where one is read
+    while the other is computed. No shard waits behind another within a scorer."""
+    start_timeout_s: float = 600.0
+    """How long shards wait for a scorer to find a place on the cluster, until that is an error."""
+
+    def __post_init__(self) -> None:
+        if self.num_scorers != "auto" and self.num_scorers < 1:
+            raise ValueError("num_scorers must be at least 1, or auto")
+        least = 1 if self.num_scorers == "auto" else self.num_scorers
+        if self.max_scorers is not None and self.max_scorers < least:
+            raise ValueError(f"max_scorers must be at least {least}, or null")
+        if self.cpus_per_scorer <= 0 or self.gpus_per_scorer <= 0:
+            raise ValueError("cpus_per_scorer and gpus_per_scorer must be above 0")
+        if self.shards_in_flight != "auto" and self.shards_in_flight < 1:
+            raise ValueError("shards_in_flight must be at least 1, or auto")
+        if self.start_timeout_s <= 0:
+            raise ValueError("start_timeout_s must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfluenceConfig(PoolConfig):
     score: Score = "gradient"
     """What makes a row influential: see `diet_ray.influence.scores`."""
     defensive_share: float = 1.0
@@ -22,20 +54,12 @@ class InfluenceConfig:
     no more ids; 0 leaves embeddings out of the stage's aggregate gradient."""
     batch_size: int = 16_384
     """Rows scored at once; batches are cut within a shard."""
-    num_scorers: int | Literal["auto"] = "auto"
-    """Scorer actors; `auto` leaves one CPU of the cluster to the driver, or fills its GPUs."""
-    cpus_per_scorer: float = 0.5
-    gpus_per_scorer: float = 0.25
-    """Used only when the cluster has GPUs."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.defensive_share <= 1:
             raise ValueError("defensive_share must lie in [0, 1]")
         if self.sketch_buckets < 0:
             raise ValueError("sketch_buckets must be at least 0")
         if self.batch_size < 1:
             raise ValueError("batch_size must be at least 1")
-        if self.num_scorers != "auto" and self.num_scorers < 1:
-            raise ValueError("num_scorers must be at least 1, or auto")
-        if self.cpus_per_scorer <= 0 or self.gpus_per_scorer <= 0:
-            raise ValueError("cpus_per_scorer and gpus_per_scorer must be above 0")

@@ -82,9 +82,12 @@ class Outer:
 
     def weighted_squared_norm(self, weight: Tensor) -> Tensor:
         if self.num_places == 1:
-            scaled = self.output[:, 0].square().to(weight) @ weight
-            return (scaled * self.input[:, 0].square()).sum(1)
-        return torch.cat([(part.square() * weight).sum((1, 2)) for part in self._parts()])
+            # Squares of small numbers would vanish in float16.
+            scaled = self.output[:, 0].to(weight).square() @ weight
+            return (scaled * self.input[:, 0].to(weight).square()).sum(1)
+        return torch.cat(
+            [(part.to(weight).square() * weight).sum((1, 2)) for part in self._parts()]
+        )
 
     def along(self, direction: Tensor) -> Tensor:
         return ((self.input.to(direction) @ direction.T) * self.output).sum((1, 2))
@@ -106,13 +109,13 @@ class Outer:
         return total
 
     def multiplied_out(self) -> Tensor:
-        return self.output.transpose(1, 2) @ self.input
+        return _multiplied(self.output, self.input)
 
     def _parts(self) -> list[Tensor]:
         """`multiplied_out` a few rows at a time."""
         num_rows = max(1, _MAX_BLOCK_NUMBERS // max(1, self.shape[0] * self.shape[1]))
         pairs = zip(self.output.split(num_rows), self.input.split(num_rows), strict=True)
-        return [b.transpose(1, 2) @ a for b, a in pairs]
+        return [_multiplied(b, a) for b, a in pairs]
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class Entries:
         return square_sum(self.gradient)
 
     def weighted_squared_norm(self, weight: Tensor) -> Tensor:
-        return self.gradient.square().flatten(1).to(weight) @ weight.flatten()
+        return self.gradient.flatten(1).to(weight).square() @ weight.flatten()
 
     def along(self, direction: Tensor) -> Tensor:
         return self.gradient.flatten(1).to(direction) @ direction.flatten()
@@ -190,6 +193,12 @@ class Gathered:
         full = self.gradient.new_zeros(num_rows, self.num_rows, width)
         index = self.rows.clamp_min(0).unsqueeze(2).expand_as(self.gradient)
         return full.scatter_add_(1, index, self.gradient)
+
+
+def _multiplied(output: Tensor, input: Tensor) -> Tensor:
+    """(B, out, in): Σ_t b_t ⊗ a_t, whose precisions differ where a layer was given float32."""
+    dtype = torch.promote_types(output.dtype, input.dtype)
+    return output.transpose(1, 2).to(dtype) @ input.to(dtype)
 
 
 def square_sum(x: Tensor) -> Tensor:

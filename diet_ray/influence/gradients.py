@@ -68,8 +68,8 @@ def row_gradients(
 
     `precision` (bfloat16 or float16) is that of matrix products on the way forth and back, None the
     weights' own. Dropout and the like are off whatever the model's mode. A reach of `last_layer`
-    needs no backward pass. Warns, with a reach of `all`, of parameters that no closed form covers, and
-    raises `ConfigError` if the model reads its table by another way than gathering.
+    needs no backward pass. With a reach of `all`, warns of parameters that no closed form covers,
+    and raises `ConfigError` if the model reads its table by another way than gathering.
     """
     training = model.training
     model.eval()

@@ -18,7 +18,9 @@ def whitening(features: Tensor) -> Tensor:
     """(K, K): W with ℓ(φ) = ‖φW‖², from a sample's features (n, K)."""
     exact = features.double()
     moments = exact.T @ exact / len(exact)
-    mean = moments.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
+    mean = moments.diagonal().mean()
+    # Rows without any gradient have no leverage, whatever the ridge.
+    mean = torch.where(mean > 0, mean, 1.0)
     ridge = _RIDGE * mean * torch.eye(len(moments), dtype=torch.float64, device=moments.device)
     inverse = torch.linalg.inv(moments + ridge)
     return torch.linalg.cholesky((inverse + inverse.T) / 2).to(features.dtype)

@@ -63,28 +63,53 @@ class Checkpoint:
     def model(self, features: FeatureSpec) -> Recommender:
         """The model for a log's `features`; ids that it never saw have their first values.
 
-        Raises `ConfigError` naming the checkpoint if its weights are another model's.
+        Raises `ConfigError` naming the checkpoint if its weights are another model's, `DataError`
+        if they are another log's or not finite.
         """
         model = build(self.candidate, self.features, seed=0)
         try:
             model.load_state_dict(dict(self.weights))
         except (RuntimeError, KeyError) as e:
             reason = " ".join(str(e).split())
-            raise ConfigError(f"{self.name}: not the weights of this candidate: {reason}") from None
+            raise ConfigError(
+                f"{self.name}: not the weights of candidate `{self.candidate.name}`: {reason}"
+            ) from None
+        for key, value in model.state_dict().items():
+            if not bool(torch.isfinite(value).all()):
+                raise DataError(
+                    f"{self.name}: `{key}` is not finite: the training has diverged; take an "
+                    "earlier checkpoint, or lower the learning rate"
+                )
         try:
             return model if features == self.features else grow(model, features, seed=0)
         except DataError as e:
             raise DataError(f"{self.name}: {e}") from None
 
     def moments_for(self, model: Recommender) -> dict[str, Tensor] | None:
-        """`second_moments` in the shapes of a model that may have grown: zero for new ids."""
+        """`second_moments` in the shapes of a model that may have grown: zero for new ids.
+
+        Zero for padding, too, which gradients reach but never move. Raises `ConfigError` naming the
+        checkpoint if they are another model's.
+        """
         if self.second_moments is None:
             return None
-        moments = dict(self.second_moments)
-        old = build(self.candidate, self.features, seed=0).table.block_sizes
-        table = torch.zeros(model.table.weight.shape)
-        copy_blocks(moments[TABLE], old, table, model.table.block_sizes)
-        return moments | {TABLE: table}
+        old = build(self.candidate, self.features, seed=0)
+        shapes = {name: p.shape for name, p in old.named_parameters() if p.numel()}
+        found = {name: v.shape for name, v in self.second_moments.items() if v.numel()}
+        if found != shapes:
+            wrong = sorted(n for n in found.keys() | shapes if found.get(n) != shapes.get(n))
+            raise ConfigError(
+                f"{self.name}: the second moments of {', '.join(wrong)} are not those of candidate "
+                f"`{self.candidate.name}`: save the checkpoint again"
+            )
+        moments = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+        moments |= {name: self.second_moments[name].float() for name in shapes if name != TABLE}
+        table = moments[TABLE]
+        copy_blocks(
+            self.second_moments[TABLE], old.table.block_sizes, table, model.table.block_sizes
+        )
+        table[list(model.table.block_starts)] = 0.0
+        return moments
 
     def save(self, path: Path) -> None:
         """Writes the file at once. Raises `OutputError`."""
@@ -111,16 +136,23 @@ class Checkpoint:
                     "(--candidates FILE --candidate NAME)"
                 )
             return cls(name=str(path), candidate=candidate, features=features, weights=tensors)
-        moments = {k.removeprefix(_MOMENT): v for k, v in tensors.items() if k.startswith(_MOMENT)}
+        own = from_mapping(Candidate, about["candidate"], f"{path}: candidate")
+        if candidate is not None and candidate.identity != own.identity:
+            raise ConfigError(
+                f"{path}: holds candidate {own.identity}, not {candidate.identity}: leave "
+                "--candidate out"
+            )
         return cls(
             name=str(path),
-            candidate=from_mapping(Candidate, about["candidate"], f"{path}: candidate"),
+            candidate=own,
             features=from_mapping(FeatureSpec, about["features"], f"{path}: features"),
-            weights={
-                k.removeprefix(_WEIGHT): v for k, v in tensors.items() if k.startswith(_WEIGHT)
-            },
-            second_moments=moments or None,
+            weights=_below(_WEIGHT, tensors),
+            second_moments=_below(_MOMENT, tensors) or None,
         )
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -129,11 +161,22 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         raise DataError(f"{path}: no such file")
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
-            about = (file.metadata() or {}).get(_METADATA)
+            text = (file.metadata() or {}).get(_METADATA)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return tensors, None if about is None else json.loads(about)
-    except (safetensors.SafetensorError, ValueError):
+    except (safetensors.SafetensorError, OSError):
+        return _unpickled(path), None
+    if text is None:
+        return tensors, None
+    try:
+        about = json.loads(text)
+        if {"candidate", "features"} <= about.keys():
+            return tensors, about
+    except (ValueError, AttributeError):
         pass
+    raise DataError(f"{path}: its metadata says nothing of a candidate: save the checkpoint again")
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
     try:
         # Nothing but tensors is unpickled.
         tensors = torch.load(path, map_location="cpu", weights_only=True)
@@ -144,4 +187,4 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         ) from None
     if not isinstance(tensors, dict) or not all(isinstance(v, Tensor) for v in tensors.values()):
         raise DataError(f"{path}: holds no state dict: save `model.state_dict()` alone")
-    return tensors, None
+    return dict(tensors)

@@ -37,7 +37,8 @@ class ScoreConfig(PoolConfig):
     """Rows of the block that `validation` is influence on: evenly spaced over the first half of the
     test tail, so that the second half can still judge what was made of the scores."""
     reference_rows: int = 16_384
-    """Rows, evenly spaced over the training part, that `leverage` compares a row with."""
+    """Rows, evenly spaced over the training part, that `leverage` compares a row with; of a log of
+    many shards, rows of 64 of them."""
     feature_size: int = 64
     """Dimensions of a row's projected gradient."""
     top: int = 100
@@ -47,7 +48,8 @@ class ScoreConfig(PoolConfig):
     precision: Precision = "float32"
     """Of the forward and backward pass; norms and products add up in float32."""
     on_bad_shard: Literal["fail", "skip"] = "fail"
-    """Whether a shard that can't be read or scored ends the run, or is left out and named."""
+    """Whether a shard that can't be read or scored ends the run, or is left out and named; rows
+    that `validation` and `leverage` refer to are then taken from the others."""
     seed: int = 0
     """Of the random projection."""
 

@@ -36,7 +36,7 @@ from diet_ray.influence.leverage import leverage
 from diet_ray.influence.projection import project
 from diet_ray.influence.scores import influence, reach_of
 from diet_ray.models.base import Recommender
-from diet_ray.scoring.config import Precision, RowScore
+from diet_ray.scoring.config import NEEDS_FEATURES, Precision, RowScore
 
 T = TypeVar("T")
 
@@ -105,11 +105,11 @@ class RowScorer:
 
     def _under(self, index: int, batch: Batch) -> dict[RowScore, Tensor]:
         scored, is_last = self._models[index], index == len(self._models) - 1
-        wanted = [s for s in self._scores if is_last or s not in ("features", "leverage")]
+        wanted = [s for s in self._scores if is_last or s not in NEEDS_FEATURES]
         gradients = self.gradients(index, batch, reach_of_all(wanted))
         table, rate = scored.model.table, scored.learning_rate
         features: Tensor | None = None
-        if {"features", "leverage"} & set(wanted):
+        if NEEDS_FEATURES & set(wanted):
             features = project(gradients, self._num_features, self._seed)
         compute: dict[RowScore, Callable[[], Tensor]] = {
             "loss": lambda: (

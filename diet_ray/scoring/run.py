@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from diet_ray.config import to_mapping
 from diet_ray.data.log import PreparedLog
 from diet_ray.data.prepare import prepare
 from diet_ray.data.schema import Schema
@@ -14,7 +16,7 @@ from diet_ray.distillation.config import DistillConfig, load_distill_config
 from diet_ray.distillation.proxy import Proxies
 from diet_ray.distillation.run import RunFolder, load_run_config
 from diet_ray.distillation.stream import StreamState
-from diet_ray.errors import ConfigError, DataError
+from diet_ray.errors import ConfigError, DataError, OutputError
 from diet_ray.memory.snapshot import Snapshots
 from diet_ray.models.catalogue import Candidate
 from diet_ray.progress import Progress
@@ -23,6 +25,9 @@ from diet_ray.scoring.config import ScoreConfig
 from diet_ray.scoring.score_log import ScoredLog, score_log
 from diet_ray.scoring.train import train_checkpoints
 from diet_ray.storage import Folder
+
+_ORIGIN = "origin.json"
+"""What OUT/log was made of."""
 
 
 def score(
@@ -44,7 +49,7 @@ def score(
     run = RunFolder(path)
     if path.is_file():
         settings = load_distill_config(path)
-        log = _prepared(settings, out / "log")
+        log = _prepared(settings, out, console)
         num_trained = num_trained or (0 if checkpoints else 1)
     else:
         settings = load_run_config(run)
@@ -61,12 +66,27 @@ def score(
     return score_log(log, found, config, out / "scored", console)
 
 
-def _prepared(settings: DistillConfig, folder: Path) -> PreparedLog:
-    if not (folder / "log.json").exists():
-        with Progress(None, "prepare") as progress:
-            schema = Schema.load(settings.schema)
-            prepare(settings.source, schema, settings.stages, folder, progress.advance)
-    return PreparedLog.open(str(folder))
+def _prepared(settings: DistillConfig, out: Path, console: Console | None) -> PreparedLog:
+    """The configuration's log, encoded into OUT/log unless it is there already.
+
+    Raises `OutputError` if what is there was made of something else.
+    """
+    schema = Schema.load(settings.schema)
+    origin = {
+        "source": to_mapping(settings.source),
+        "schema": to_mapping(schema),
+        "stages": to_mapping(settings.stages),
+    }
+    folder = Folder.at(out)
+    if not folder.exists("log/log.json"):
+        folder.write(_ORIGIN, json.dumps(origin, indent=1).encode())
+        with Progress(None, "prepare", console=console) as progress:
+            prepare(settings.source, schema, settings.stages, out / "log", progress.advance)
+    elif not folder.exists(_ORIGIN) or json.loads(folder.read(_ORIGIN)) != origin:
+        raise OutputError(
+            f"{out}: holds a log of another source, schema or stages: choose another --out"
+        )
+    return PreparedLog.open(str(out / "log"))
 
 
 def _lead_of(run: RunFolder, settings: DistillConfig, log: PreparedLog) -> Checkpoint:

@@ -37,6 +37,8 @@ from diet_ray.storage import Folder
 
 SCORES = "scores"
 _ABOUT, _SUMMARY = "score.json", "summary.json"
+_NAMES = "checkpoint_names"
+"""For the reader alone: a file may move."""
 _POOL_KEYS = frozenset(
     {
         "num_scorers",
@@ -90,6 +92,8 @@ def score_log(
     folder = Folder.at(out)
     _claim(folder, _about(log, checkpoints, config))
     scores = folder / SCORES
+    for name in scores.names():
+        (scores / name).delete_temporaries()
     shards = [s for stage in log.stages for s in stage.shards]
     summaries = {s.index: read_summary(scores, s) for s in shards if scores.exists(shard_file(s))}
     open_shards = [s for s in shards if s.index not in summaries]
@@ -155,22 +159,20 @@ def _about(
         "log": log.fingerprint,
         "num_rows": log.num_train_rows + log.num_test_rows,
         "checkpoints": [
-            {
-                "name": c.name,
-                "candidate": to_mapping(c.candidate),
-                "weights": _digest(c),
-            }
-            for c in checkpoints
+            {"candidate": to_mapping(c.candidate), "sha256": _digest(c)} for c in checkpoints
         ],
         "config": {k: v for k, v in settings.items() if k not in _POOL_KEYS},
+        _NAMES: [c.name for c in checkpoints],
     }
 
 
 def _digest(checkpoint: Checkpoint) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(checkpoint.weights.items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    digest = hashlib.sha256(json.dumps(to_mapping(checkpoint.features)).encode())
+    for tensors in (checkpoint.weights, checkpoint.second_moments or {}):
+        for name, tensor in sorted(tensors.items()):
+            digest.update(name.encode())
+            content = tensor.detach().cpu().flatten().contiguous().view(torch.uint8)
+            digest.update(content.numpy().data)
     return digest.hexdigest()
 
 
@@ -184,7 +186,10 @@ def _claim(folder: Folder, about: dict[str, Any]) -> None:
         found = json.loads(folder.read(_ABOUT))
     except ValueError as e:
         raise OutputError(f"{folder}/{_ABOUT}: can't be read: {e}; delete the folder") from None
-    different = [key for key in about if found.get(key) != json.loads(json.dumps(about[key]))]
+    if not isinstance(found, dict):
+        raise OutputError(f"{folder}/{_ABOUT}: holds no keys: delete the folder")
+    wanted = json.loads(json.dumps(about))
+    different = [key for key in about if key != _NAMES and found.get(key) != wanted[key]]
     if different:
         raise OutputError(
             f"{folder}: holds scores of another {' and '.join(different)}: choose another --out"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from diet_ray.data.batch import Batch, concatenate
 from diet_ray.data.encoding import to_batch
 from diet_ray.data.log import PreparedLog, Stage
+from diet_ray.errors import DataError
 
 Positions = NDArray[np.int64]
 
@@ -50,17 +51,34 @@ def even_positions(num_rows: int, num_chosen: int) -> Positions:
     return (np.arange(count, dtype=np.int64) * num_rows) // max(count, 1)
 
 
-def take_rows(log: PreparedLog, stages: tuple[Stage, ...], positions: Positions) -> Batch:
-    """The rows at ascending `positions` (at least one), reading only the shards that hold them."""
+def take_rows(
+    log: PreparedLog,
+    stages: tuple[Stage, ...],
+    positions: Positions,
+    *,
+    skip_unreadable: bool = False,
+) -> Batch:
+    """The rows at ascending `positions` (at least one), reading only the shards that hold them.
+
+    Raises `DataError` naming a shard that can't be read; with `skip_unreadable` only if all are.
+    """
     features = log.features
     parts = []
     start = 0
+    unreadable: DataError | None = None
     for shard in (s for stage in stages for s in stage.shards):
         low, high = np.searchsorted(positions, [start, start + shard.num_rows])
         if high > low:
-            table = log.read_shard(shard).take(positions[low:high] - start)
-            parts.append(to_batch(table, features))
+            try:
+                table = log.read_shard(shard).take(positions[low:high] - start)
+                parts.append(to_batch(table, features))
+            except DataError as e:
+                if not skip_unreadable:
+                    raise
+                unreadable = unreadable or e
         start += shard.num_rows
+    if not parts and unreadable is not None:
+        raise unreadable
     return concatenate(parts)
 
 

@@ -47,11 +47,13 @@ def encoded_rows(first_row: int, num_rows: int, num_items: int) -> pa.Table:
     )
 
 
-def small_log(path: Path, num_stages: int = 3, shard_rows: int = 80) -> PreparedLog:
-    """Stages of two shards each; every stage admits five more items."""
+def small_log(
+    path: Path, num_stages: int = 3, shard_rows: int = 80, num_test_stages: int = 0
+) -> PreparedLog:
+    """Stages of two shards each, the test ones last; every training stage admits five more items."""
     stages = []
-    for index in range(num_stages):
-        num_items = 10 + 5 * index
+    for index in range(num_stages + num_test_stages):
+        num_items = 10 + 5 * min(index, num_stages - 1)
         first_row = index * 2 * shard_rows
         rows = encoded_rows(first_row, 2 * shard_rows, num_items)
         file = f"stages/{index:05d}.parquet"
@@ -73,7 +75,7 @@ def small_log(path: Path, num_stages: int = 3, shard_rows: int = 80) -> Prepared
         stages.append(
             Stage(
                 index=index,
-                role="train",
+                role="train" if index < num_stages else "test",
                 num_rows=2 * shard_rows,
                 first_row=first_row,
                 start_us=first_row * 1_000_000,

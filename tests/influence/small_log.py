@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -62,19 +59,6 @@ class SmallLog:
         if shard.index == self.unreadable:
             raise DataError(f"{shard.file}: broken; prepare the log again")
         return self.tables[shard.index]
-
-
-@dataclass(frozen=True)
-class DeadlyLog(SmallLog):
-    """Kills the process that reads shard 1, the first time."""
-
-    marker: Path = Path()
-
-    def read_shard(self, shard: Shard) -> pa.Table:
-        if shard.index == 1 and not self.marker.exists():
-            self.marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().read_shard(shard)
 
 
 def small_log(

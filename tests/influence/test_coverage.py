@@ -23,46 +23,10 @@ from diet_ray.influence.gradients import (
 )
 from diet_ray.influence.scores import influence
 from diet_ray.models.base import HeadOutput, Recommender
-from diet_ray.models.catalogue import ARCHITECTURES, Candidate, build
+from diet_ray.models.catalogue import ARCHITECTURES
 from diet_ray.models.layers import CrossLayer, FieldGate, NumericFields, Output
 from tests.influence.influence_model import FEATURES, random_batch
-
-
-def network(architecture: str) -> Recommender:
-    candidate = Candidate(
-        name="c", architecture=architecture, embedding_size=4, hidden_sizes=(6, 3), dropout=0.5
-    )
-    return random_weights(build(candidate, FEATURES, seed=3))
-
-
-def random_weights(model: Recommender) -> Recommender:
-    """Far from the first values, so that no part vanishes in a sum."""
-    g = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=g) * 0.5)
-        model.table.weight[list(model.table.block_starts)] = 0.0
-    return model.double()
-
-
-def reference(model: Recommender, batch: Batch, target: Tensor) -> dict[str, Tensor]:
-    """Per-row gradients of the loss by plain autograd, (B, *shape) by parameter name."""
-    training = model.training
-    model.eval()
-    parameters = dict(model.named_parameters())
-    rows: list[dict[str, Tensor]] = []
-    for i in range(len(batch)):
-        logit = model(batch[i : i + 1])[0]
-        loss = nn.functional.softplus(logit) - target[i] * logit
-        found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
-        rows.append(dict(zip(parameters, found, strict=True)))
-        rows[-1]["table.weight"][list(model.table.block_starts)] = 0.0
-    model.train(training)
-    return {name: torch.stack([row[name] for row in rows]) for name in parameters}
-
-
-def flat(gradients: dict[str, Tensor]) -> Tensor:
-    return torch.cat([g.flatten(1) for g in gradients.values()], dim=1)
+from tests.influence.per_row import flat, network, random_weights, reference
 
 
 @pytest.fixture

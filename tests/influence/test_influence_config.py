@@ -18,6 +18,9 @@ from diet_ray.influence.config import InfluenceConfig
         ("num_scorers", "many"),
         ("cpus_per_scorer", 0),
         ("gpus_per_scorer", 0),
+        ("max_scorers", 0),
+        ("shards_in_flight", 0),
+        ("start_timeout_s", 0),
     ],
 )
 def test_a_wrong_value_names_its_key(key: str, value: object):
@@ -28,3 +31,9 @@ def test_a_wrong_value_names_its_key(key: str, value: object):
 def test_the_number_of_scorers_may_be_left_to_the_cluster():
     assert from_mapping(InfluenceConfig, {"num_scorers": 3}, "f").num_scorers == 3
     assert from_mapping(InfluenceConfig, {"num_scorers": "auto"}, "f").num_scorers == "auto"
+
+
+def test_the_pool_grows_from_what_it_starts_with():
+    with pytest.raises(ConfigError, match=r"max_scorers must be at least 3"):
+        from_mapping(InfluenceConfig, {"num_scorers": 3, "max_scorers": 2}, "f")
+    assert from_mapping(InfluenceConfig, {"num_scorers": 3, "max_scorers": 8}, "f").max_scorers == 8
