@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as pds
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -20,7 +21,9 @@ from diet_ray import DistilledDataset
 from diet_ray.cli import main
 from diet_ray.config import from_mapping, to_mapping
 from diet_ray.data.log import PreparedLog
+from diet_ray.influence import closed_forms
 from diet_ray.models.catalogue import Candidate
+from diet_ray.models.layers import Output
 from diet_ray.search import comparison
 from diet_ray.search.anchors import Calibration, calibrate
 from diet_ray.search.evaluation import evaluation_rows
@@ -224,6 +227,94 @@ def test_consistency_writes_every_key_and_a_report(
     assert (out / "report.html").read_text().lower().startswith("<!doctype html>")
 
 
+def test_score_writes_a_row_for_every_row_of_a_runs_log(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("score", run, "--out", tmp_path / "scores", "--top", "3")
+    assert diet(*command) == 0
+    scored = tmp_path / "scores" / "scored"
+    table = pds.dataset(scored / "scores", partitioning="hive").to_table()
+    assert table["_row"].to_pylist() == list(range(4000))
+    assert {"loss", "full", "validation", "leverage"} < set(table.column_names)
+    summary = json.loads((scored / "summary.json").read_text())
+    raw = pq.read_table(run.parent / "log.parquet").to_pylist()
+    for rows in summary["lists"].values():
+        assert len(rows) == 3
+        for row in rows:
+            assert row["label"] == raw[row["row"]]["long_view"]
+            value = row["fields"]["user_id"]
+            assert value is None or value == str(raw[row["row"]]["user_id"])
+    printed = capsys.readouterr().out
+    assert "Most harmful, by validation" in printed
+    assert f"4,000 rows in {scored / 'scores'}" in printed
+    # What is done isn't done again, and says the same.
+    assert diet(*command, "--scorers", "1") == 0
+    assert capsys.readouterr().out == printed
+    line = refused(capsys, *command, "--scores", "loss")
+    assert all(w in line for w in (str(scored), "holds scores of another config", "--out")), line
+
+
+def test_score_trains_along_the_log_of_a_configuration(
+    tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(tmp_path / "log.parquet", num_rows=2000)
+    config, out = write_config(tmp_path), tmp_path / "out"
+    command = ("score", config, "--out", out, "--scores", "loss,adam_self_influence")
+    assert diet(*command, "--train", "2", "--candidate", "fm") == 0
+    assert len(list((out / "checkpoints").iterdir())) == 2
+    table = pds.dataset(out / "scored" / "scores").to_table()
+    assert len(table) == 2000
+    assert "Most influential, by adam_self_influence" in capsys.readouterr().out
+    checkpoint = next((out / "checkpoints").iterdir())
+    line = refused(capsys, *command, "--checkpoint", checkpoint, "--candidate", "dnn")
+    assert all(w in line for w in (str(checkpoint), "holds candidate fm(", "not dnn(")), line
+    write_config(tmp_path, stages=SETTINGS["stages"] | {"shard_rows": 400})
+    line = refused(capsys, *command)
+    assert f"{out}: holds a log of another source, schema or stages" in line
+
+
+def test_score_warns_on_one_line_of_what_no_closed_form_covers(
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(closed_forms._CLOSED_FORMS, Output)
+    assert diet("score", run, "--scores", "full", "--out", tmp_path / "scores") == 0
+    error = capsys.readouterr().err
+    (line,) = [line for line in error.splitlines() if "closed form" in line]
+    assert line.startswith("diet: warning: DNN: no closed form covers output.weight, output.bias;")
+    assert "UserWarning" not in error
+    assert "stacklevel" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--scores", "loss,fulll"), ["scores[1]: 'fulll'", "did you mean `full`?"]),
+        (("--scores", "loss,loss"), ["scores: at least one, and every name once"]),
+        (("--precision", "float8"), ["precision: 'float8'", "did you mean `float"]),
+        (("--candidate", "depfm", "--train", "1"), ["`depfm`", "did you mean `deepfm`?"]),
+        (("--candidate", "fm"), ["a candidate alone has no weights", "--train N"]),
+        (("--train", "9"), ["9 checkpoints: the log has 4 training stages"]),
+        (("--checkpoint", "missing.pt"), ["missing.pt: no such file"]),
+        (("--validation-rows", "-1"), ["--validation-rows"]),
+    ],
+)
+def test_bad_options_of_score(
+    arguments: tuple[str, ...],
+    words: list[str],
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert diet("score", run, "--out", tmp_path / "scores", *arguments) == 2
+    error = capsys.readouterr().err
+    assert all(word in error for word in words), error
+    assert "Traceback" not in error
+    assert not (tmp_path / "scores").exists()
+
+
 def test_show(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert diet("show", run, "--rows", "3") == 0
     assert "160 slots for 3,200 rows" in capsys.readouterr().out
@@ -360,6 +451,7 @@ def test_a_set_of_another_schema(
 def test_not_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "manifest.json" in refused(capsys, "show", tmp_path)
     assert "distill.json" in refused(capsys, "update", tmp_path)
+    assert "distill.json" in refused(capsys, "score", tmp_path)
 
 
 def test_unknown_architecture_in_a_search(

@@ -11,7 +11,10 @@ from typing import Any
 import jsonschema
 import pytest
 import ray
+import typer
 import yaml
+
+from diet_ray.cli import app
 
 ROOT = Path(__file__).parent.parent
 POD_GROUPS = ("head", "cpu", "gpu")
@@ -155,6 +158,15 @@ def test_the_job_runs_on_the_very_cluster(spec: dict[str, Any]) -> None:
     assert script
     assert (ROOT / script[1]).is_file()
     assert "WORKDIR /home/ray/diet-ray" in (ROOT / "deploy/Dockerfile").read_text("utf-8")
+
+
+def test_every_job_is_the_command_of_its_name() -> None:
+    jobs = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "jobs").glob("*.py")}
+    assert set(jobs) == {"distill", "update", "search", "consistency", "score"}
+    assert set(jobs) <= set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    for name, text in jobs.items():
+        assert f'main("{name}")' in text
+        assert f"`diet {name}`" in text
 
 
 def test_versions_match_the_pins(spec: dict[str, Any], pins: dict[str, str], version: str) -> None:

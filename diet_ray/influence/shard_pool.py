@@ -10,6 +10,7 @@ out again, and counted once.
 
 from __future__ import annotations
 
+import gc
 import logging
 import queue
 import threading
@@ -126,6 +127,9 @@ class ShardPool:
             return
         self._watch.ended.set()
         self._puller.join(SHUTDOWN_TIMEOUT_S)
+        # Ray Data ends its actors by dropping their handles, which may lie in a cycle of an
+        # exception and its frames, and would keep their CPUs until somebody looks for cycles.
+        gc.collect()
         ray.kill(self._attempts)
 
     @property

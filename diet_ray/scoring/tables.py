@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from diet_ray.scoring.score_log import SCORES, ScoredLog
 
@@ -36,15 +37,20 @@ def print_scored(scored: ScoredLog, console: Console) -> None:
 
 
 def _list(name: str, by: str, rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=f"Most {name}", title_justify="left")
-    # On a narrow terminal the fields give way, nothing else.
-    for column, width in (("row", 9), (by, 9), ("time", 25), ("label", 5)):
-        table.add_column(column, no_wrap=True, min_width=max(width, len(column)))
-    table.add_column("fields", no_wrap=True, overflow="ellipsis")
+    table = Table(title=f"Most {name}, by {by}", title_justify="left")
+    for column in ("row", "score", "time", "label"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("fields")
     for row in rows:
         fields = ", ".join(f"{k} {_text(v)}" for k, v in row["fields"].items())
         table.add_row(
-            str(row["row"]), f"{row['score']:.4g}", row["time"], str(row["label"]), fields
+            str(row["row"]),
+            f"{row['score']:.4g}",
+            # Without the offset from UTC.
+            row["time"][:19],
+            f"{row['label']:g}",
+            # On a narrow terminal these are cut, nothing else.
+            Text(fields, no_wrap=True, overflow="ellipsis"),
         )
     return table
 

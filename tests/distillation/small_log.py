@@ -50,7 +50,7 @@ def encoded_rows(first_row: int, num_rows: int, num_items: int) -> pa.Table:
 def small_log(
     path: Path, num_stages: int = 3, shard_rows: int = 80, num_test_stages: int = 0
 ) -> PreparedLog:
-    """Stages of two shards each, the test ones last; every training stage admits five more items."""
+    """Stages of two shards each, test ones last; every training stage admits five more items."""
     stages = []
     for index in range(num_stages + num_test_stages):
         num_items = 10 + 5 * min(index, num_stages - 1)
