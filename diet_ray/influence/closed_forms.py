@@ -14,6 +14,7 @@ row by row, see `diet_ray.influence.fallback`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -50,7 +51,9 @@ def closed_form_of(layer: nn.Module) -> ClosedForm | None:
 
 def by_row(x: Tensor, num_rows: int) -> Tensor:
     """(B·k, …, n) or (B, …, n) as (B, T, n)."""
-    return x.reshape(num_rows, -1, x.shape[-1])
+    # Spelled out: of a layer without inputs nothing could be inferred.
+    num_places = math.prod(x.shape[:-1]) // num_rows
+    return x.reshape(num_rows, num_places, x.shape[-1])
 
 
 def _summed(gradient: Tensor, num_rows: int) -> Entries:

@@ -76,7 +76,7 @@ class Extremes:
     def of(
         cls, score: RowScore, sign: int, rows: np.ndarray, values: np.ndarray, top: int
     ) -> Extremes:
-        order = np.lexsort((-rows, -sign * values.astype(np.float64)))[:top]
+        order = np.lexsort((rows, -sign * values.astype(np.float64)))[:top]
         return cls(
             score=score,
             rows=tuple(int(r) for r in rows[order]),

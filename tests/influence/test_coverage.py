@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from diet_ray.influence.gradients import (
 )
 from diet_ray.influence.scores import influence
 from diet_ray.models.base import HeadOutput, Recommender
-from diet_ray.models.catalogue import ARCHITECTURES
+from diet_ray.models.catalogue import ARCHITECTURES, Candidate, build
 from diet_ray.models.layers import CrossLayer, FieldGate, NumericFields, Output
 from tests.influence.influence_model import FEATURES, random_batch
 from tests.influence.per_row import flat, network, random_weights, reference
@@ -53,6 +54,20 @@ def test_every_parameter_of_every_model_has_its_gradient(
         squares = gradients.residual.square() * found.squared_norm()
         assert_close(squares, value.flatten(1).square().sum(1), rtol=1e-6, atol=1e-14, msg=name)
     assert_close(squared_norm(gradients), flat(expected).square().sum(1), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_fields_may_all_be_categorical(architecture: str):
+    # LR and FM then have a last layer without inputs, DIN no history to attend to.
+    features = replace(FEATURES, numeric=(), sequence=())
+    candidate = Candidate(name="c", architecture=architecture, hidden_sizes=(6, 3))
+    model = random_weights(build(candidate, features, seed=3))
+    rows = random_batch(12, seed=2)
+    empty = rows.sequence[:, :0, :0]
+    batch = Batch(rows.categorical, rows.numeric[:, :0], empty, rows.label)
+    expected = flat(reference(model, batch, batch.label)).square().sum(1)
+    found = squared_norm(row_gradients(model, batch, batch.label, "all"))
+    assert_close(found, expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
