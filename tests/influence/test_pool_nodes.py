@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,17 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("RAY_ADDRESS", None)
     folder = tmp_path_factory.mktemp("nodes")
-    finished = subprocess.run(
-        [sys.executable, ROOT / "tests" / "influence" / "pool_nodes_run.py", folder],
-        capture_output=True,
-        text=True,
-        timeout=RUN_TIMEOUT_S,
-        env=environment,
-        check=False,
-    )
+    # A cluster tells its address below this folder, and whoever starts Ray there would join it. A
+    # short one, because paths of sockets are.
+    with tempfile.TemporaryDirectory(prefix="ray-") as environment["RAY_TMPDIR"]:
+        finished = subprocess.run(
+            [sys.executable, ROOT / "tests" / "influence" / "pool_nodes_run.py", folder],
+            capture_output=True,
+            text=True,
+            timeout=RUN_TIMEOUT_S,
+            env=environment,
+            check=False,
+        )
     assert finished.returncode == 0, finished.stderr[-2000:]
     return json.loads((folder / "outcomes.json").read_text())
 
