@@ -36,7 +36,7 @@ def _rows(log: PreparedLog, wanted: np.ndarray) -> dict[int, dict[str, Any]]:
     """Fields by row number; reads the shards that hold a wanted row, and no others."""
     parts: list[pa.Table] = []
     for shard in (s for stage in log.stages for s in stage.shards):
-        low, high = np.searchsorted(wanted, [shard.first_row, shard.first_row + 2 * shard.num_rows])
+        low, high = np.searchsorted(wanted, [shard.first_row, shard.first_row + shard.num_rows])
         if high > low:
             rows = log.read_shard(shard)
             parts.append(rows.take(pa.array(wanted[low:high] - shard.first_row)))
