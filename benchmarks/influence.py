@@ -4,7 +4,7 @@
     python benchmarks/influence.py --quick --parts kernels slots
     python benchmarks/influence.py --folder FOLDER    # keeps the generated logs there
 
-Prints one JSON object. All figures are ratios within a run:
+Prints one JSON object. What is compared is compared within a run:
 
 - `kernels`: rows a second of all-parameter gradient norms over those of `torch.func`, of dattri
   (where `--dattri` says it is installed, see `benchmarks.scoring.dattri_norms`) and of a forward
@@ -17,13 +17,15 @@ Prints one JSON object. All figures are ratios within a run:
 - `scale`: the cost model of `benchmarks.scoring.cost_model`, its error on four simulated nodes, and
   what it says about larger logs.
 
-Progress goes to standard error.
+`load_average` is the machine's after each part. Progress, and each part's figures once it is done,
+go to standard error.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -51,23 +53,33 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    quick, model = arguments.quick, arguments.model
-    report: dict[str, Any] = {}
+    report: dict[str, Any] = {"load_average": {}}
     for part in arguments.parts:
         begin_s = time.perf_counter()
-        if part == "kernels":
-            report |= kernels.kernels(kernels.QUICK if quick else kernels.KernelSizes())
-        elif part == "slots":
-            report["slots_by_rows_vs_forward"] = slots.slots_by_rows(
-                slots.QUICK if quick else slots.SlotSizes(), model, folder
-            )
-        elif part == "pipeline":
-            sizes = pipeline.QUICK if quick else pipeline.PipelineSizes()
-            report |= pipeline.pipeline(sizes, model, folder)
-        else:
-            report |= scale.scale(scale.QUICK if quick else scale.ScaleSizes(), model, folder)
-        print(f"{part}: {time.perf_counter() - begin_s:.0f} s", file=sys.stderr, flush=True)
+        found = measure_part(part, arguments.quick, arguments.model, folder)
+        # Well above the two cores' own work, the clock on the wall says little.
+        report["load_average"][part] = os.getloadavg()[0]
+        # So that a run that is cut off has said what it knows.
+        note(json.dumps(found))
+        note(f"{part}: {time.perf_counter() - begin_s:.0f} s")
+        report |= found
     return report
+
+
+def measure_part(part: str, quick: bool, model: str, folder: Path) -> dict[str, Any]:
+    if part == "kernels":
+        return kernels.kernels(kernels.QUICK if quick else kernels.KernelSizes())
+    if part == "slots":
+        sizes = slots.QUICK if quick else slots.SlotSizes()
+        return {"slots_by_rows_vs_forward": slots.slots_by_rows(sizes, model, folder)}
+    if part == "pipeline":
+        legs = pipeline.QUICK if quick else pipeline.PipelineSizes()
+        return pipeline.pipeline(legs, model, folder)
+    return scale.scale(scale.QUICK if quick else scale.ScaleSizes(), model, folder)
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def parse() -> argparse.Namespace:
