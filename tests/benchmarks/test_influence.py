@@ -18,7 +18,7 @@ from benchmarks.scoring.torch_func import torch_func_norms
 from diet_ray.data.batch import Batch
 from diet_ray.data.encoding import to_batch
 from diet_ray.data.log import PreparedLog
-from diet_ray.models.catalogue import Candidate, build
+from diet_ray.models.catalogue import ARCHITECTURES, Candidate, build
 
 MODEL = CostModel(
     startup_s=4.0, rows_per_s=200_000.0, shard_overhead_s=0.02, driver_bytes_per_s=1e8
@@ -26,7 +26,7 @@ MODEL = CostModel(
 
 
 @pytest.mark.parametrize("with_history", [False, True])
-@pytest.mark.parametrize("architecture", ["dnn", "dcnv2", "finalmlp", "pnn", "autoint", "din"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_torch_func_gives_the_same_norms(architecture: str, with_history: bool) -> None:
     spec = features(with_history=with_history)
     candidate = Candidate(name="x", architecture=architecture, embedding_size=2, hidden_sizes=(4,))
