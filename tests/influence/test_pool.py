@@ -32,7 +32,7 @@ CONFIG = InfluenceConfig(num_scorers=1, batch_size=32, defensive_share=0.5)
 BUDGET = 12
 SEED = 5
 TIMEOUT_S = 60
-NUM_FAULT_RUNS = int(os.environ.get("DIET_FAULT_RUNS", "4"))
+NUM_FAULT_RUNS = int(os.environ.get("DIET_FAULT_RUNS", "2"))
 
 
 def weights(stage: int) -> dict[str, torch.Tensor]:
