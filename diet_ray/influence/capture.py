@@ -86,3 +86,16 @@ def captured(layers: Iterable[nn.Module]) -> Iterator[Capture]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def differentiable(model: nn.Module) -> Iterator[None]:
+    """Makes frozen parameters take gradients until the block ends."""
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    for p in frozen:
+        p.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for p in frozen:
+            p.requires_grad_(False)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from diet_ray.data.batch import Batch
 from diet_ray.errors import ConfigError
-from diet_ray.influence.capture import captured
+from diet_ray.influence.capture import captured, differentiable
 from diet_ray.influence.closed_forms import closed_form_of
 from diet_ray.influence.factors import Factor
 from diet_ray.models.base import Recommender
@@ -122,10 +122,7 @@ def _one_by_one(
     model: Recommender, parameters: dict[str, nn.Parameter], batch: Batch
 ) -> dict[str, Tensor | None]:
     """(B, *shape) by name; None for a parameter that the logit doesn't depend on."""
-    frozen = [p for p in model.parameters() if not p.requires_grad]
-    for p in frozen:
-        p.requires_grad_(True)
-    try:
+    with differentiable(model):
         rows: list[tuple[Tensor | None, ...]] = []
         for i in range(len(batch)):
             row = batch[i : i + 1]
@@ -144,9 +141,6 @@ def _one_by_one(
                     "gathered from it: per-row gradients can't follow; gather by `table` alone"
                 )
             rows.append(tuple(found))
-    finally:
-        for p in frozen:
-            p.requires_grad_(False)
     result: dict[str, Tensor | None] = {}
     for j, (name, p) in enumerate(parameters.items()):
         column = [row[j] for row in rows]

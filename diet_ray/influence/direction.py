@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from diet_ray.data.batch import Batch
+from diet_ray.influence.capture import differentiable
 from diet_ray.influence.gradients import RowGradients
-from diet_ray.models.base import Recommender
+from diet_ray.models.base import TABLE_WEIGHT, Recommender
 
 Direction = Mapping[str, Tensor]
 """One tensor a parameter, of its shape."""
@@ -30,14 +31,11 @@ _BATCH_SIZE = 4_096
 def mean_gradient(model: Recommender, rows: Batch) -> Direction:
     """Of the log loss over `rows`, at least one, at their labels."""
     training = model.training
-    frozen = [p for p in model.parameters() if not p.requires_grad]
     parameters = dict(model.named_parameters())
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
     model.eval()
-    for p in frozen:
-        p.requires_grad_(True)
     try:
-        with torch.enable_grad():
+        with differentiable(model), torch.enable_grad():
             for i in range(0, len(rows), _BATCH_SIZE):
                 part = rows[i : i + _BATCH_SIZE]
                 logit = model(part)
@@ -46,11 +44,9 @@ def mean_gradient(model: Recommender, rows: Batch) -> Direction:
                 for name, gradient in zip(parameters, found, strict=True):
                     total[name] += gradient
     finally:
-        for p in frozen:
-            p.requires_grad_(False)
         model.train(training)
     # Padding rows are constants.
-    total["table.weight"][list(model.table.block_starts)] = 0.0
+    total[TABLE_WEIGHT][list(model.table.block_starts)] = 0.0
     return total
 
 

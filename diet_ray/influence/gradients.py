@@ -26,10 +26,9 @@ from diet_ray.influence.capture import captured
 from diet_ray.influence.coverage import coverage_of, differentiate
 from diet_ray.influence.factors import Factor, Gathered
 from diet_ray.influence.fallback import row_by_row
-from diet_ray.models.base import EmbeddingTable, Recommender
+from diet_ray.models.base import TABLE_WEIGHT, EmbeddingTable, Recommender
 
 Reach = Literal["last_layer", "embedding", "all"]
-TABLE = "table.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +102,7 @@ def _row_gradients(model: Recommender, batch: Batch, target: Tensor, reach: Reac
             factors = capture.factors(coverage.names, len(batch))
             if coverage.fallback:
                 factors |= row_by_row(model, batch, gathered.detach(), coverage.fallback)
-            factors[TABLE] = table_factor(model.table, rows, gradient)
+            factors[TABLE_WEIGHT] = table_factor(model.table, rows, gradient)
     logit = logit.detach().to(target.dtype)
     return RowGradients(
         residual=torch.sigmoid(logit) - target,
@@ -135,8 +134,10 @@ def last_layer_squared_norm(gradients: RowGradients) -> Tensor:
 
 def embedding_squared_norm(table: EmbeddingTable, gradients: RowGradients) -> Tensor:
     """(B,): r² Σ over distinct table rows of ‖Σ ∂z/∂e over the positions that gathered it‖²."""
-    assert gradients.embedding is not None
-    factor = table_factor(table, gradients.rows, gradients.embedding)
+    factor = gradients.factors.get(TABLE_WEIGHT)
+    if factor is None:
+        assert gradients.embedding is not None
+        factor = table_factor(table, gradients.rows, gradients.embedding)
     return gradients.residual.square() * factor.squared_norm()
 
 

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from diet_ray.data.batch import PADDING_ID, Batch, FeatureSpec
 
 EMBEDDING_SD = 0.01
+TABLE_WEIGHT = "table.weight"
+"""Name of the table among a model's parameters."""
 
 
 class HeadOutput(NamedTuple):

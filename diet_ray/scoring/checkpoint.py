@@ -22,14 +22,13 @@ from diet_ray.config import from_mapping, to_mapping
 from diet_ray.data.batch import FeatureSpec
 from diet_ray.distillation.proxy import Proxy
 from diet_ray.errors import ConfigError, DataError
-from diet_ray.models.base import Recommender
+from diet_ray.models.base import TABLE_WEIGHT, Recommender
 from diet_ray.models.catalogue import Candidate, build
 from diet_ray.models.growth import copy_blocks, grow
 from diet_ray.storage import Folder
 
 _METADATA = "diet_ray"
 _WEIGHT, _MOMENT = "model.", "second_moment."
-TABLE = "table.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +102,12 @@ class Checkpoint:
                 f"`{self.candidate.name}`: save the checkpoint again"
             )
         moments = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-        moments |= {name: self.second_moments[name].float() for name in shapes if name != TABLE}
-        table = moments[TABLE]
+        moments |= {
+            name: self.second_moments[name].float() for name in shapes if name != TABLE_WEIGHT
+        }
+        table = moments[TABLE_WEIGHT]
         copy_blocks(
-            self.second_moments[TABLE], old.table.block_sizes, table, model.table.block_sizes
+            self.second_moments[TABLE_WEIGHT], old.table.block_sizes, table, model.table.block_sizes
         )
         table[list(model.table.block_starts)] = 0.0
         return moments
