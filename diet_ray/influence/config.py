@@ -21,8 +21,9 @@ class PoolConfig:
     gpus_per_scorer: float = 0.25
     """Used only when the cluster has GPUs."""
     shards_in_flight: int | Literal["auto"] = "auto"
-    """Shards that a scorer works on at the same time; `auto` is 1, or 2 on a GPU, where one is read
-    while the other is computed. No shard waits behind another within a scorer."""
+    """Shards that a scorer holds at the same time; `auto` is 2: one is read, or on its way, while
+    the other is computed. With 1 a scorer waits for the driver between two shards, a tenth of a
+    second or two, and a slow scorer holds up a stage by one shard rather than two."""
     start_timeout_s: float = 600.0
     """How long shards wait for a scorer to find a place on the cluster, until that is an error."""
 

@@ -194,6 +194,8 @@ class ShardPool:
         context.max_consecutive_actor_init_deaths = MAX_ATTEMPTS - 1
         # No scorer is sent more shards than it works on, so it's never busier than this.
         context.autoscaling_config = AutoscalingConfig(actor_pool_util_upscaling_threshold=1.0)
+        # Nobody reads what actors would measure of their own memory.
+        context.memory_usage_poll_interval_s = None
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -251,7 +253,7 @@ class ShardPool:
     def _shards_in_flight(self) -> int:
         if self._config.shards_in_flight != "auto":
             return self._config.shards_in_flight
-        return 2 if self._gpus_per_scorer else 1
+        return 2
 
 
 def _line(error: BaseException) -> str:

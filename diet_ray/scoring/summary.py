@@ -76,7 +76,12 @@ class Extremes:
     def of(
         cls, score: RowScore, sign: int, rows: np.ndarray, values: np.ndarray, top: int
     ) -> Extremes:
-        order = np.lexsort((rows, -sign * values.astype(np.float64)))[:top]
+        keys = -sign * values.astype(np.float64)
+        if 0 < top < len(keys):
+            # Nothing beyond the last place needs sorting; ties with it do.
+            kept = np.flatnonzero(keys <= np.partition(keys, top - 1)[top - 1])
+            rows, values, keys = rows[kept], values[kept], keys[kept]
+        order = np.lexsort((rows, keys))[:top]
         return cls(
             score=score,
             rows=tuple(int(r) for r in rows[order]),
