@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from diet_ray.data.batch import FeatureSpec
-from diet_ray.models.catalogue import Candidate, default_candidates
+from diet_ray.models.catalogue import Candidate, core_candidates
 
 DRAWS_PER_ARCHITECTURE = 6
 
@@ -22,7 +22,7 @@ def candidates_of(features: FeatureSpec, draws: int = DRAWS_PER_ARCHITECTURE) ->
     sequences = tuple(s.name for s in features.sequence)
     fields = (*features.categorical, *features.numeric, *sequences)
     found = []
-    for default in default_candidates():
+    for default in core_candidates():
         found.append(default)
         for i in range(draws):
             choose = generator.choice

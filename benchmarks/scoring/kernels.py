@@ -21,7 +21,7 @@ from benchmarks.scoring.torch_func import torch_func_norms
 from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.influence.gradients import last_layer_squared_norm, row_gradients, squared_norm
 from diet_ray.models.base import Recommender
-from diet_ray.models.catalogue import Candidate, build, default_candidates
+from diet_ray.models.catalogue import Candidate, build, core_candidates
 
 CHUNK_SIZES = (1_024, 4_096, 16_384)
 WHOLE_CHUNK_SIZES = (1, 2, 8, 32)
@@ -71,7 +71,7 @@ def _of(spec: FeatureSpec, sizes: KernelSizes) -> dict[str, Any]:
     batch = random_batch(spec, sizes.num_rows, seed=0)
     report: dict[str, Any] = {key: {} for key in RATIOS}
     report |= {"full_norm_rows_per_s": {}, "chunk_rows": {}, "full_norm_error": {}}
-    for candidate in default_candidates():
+    for candidate in core_candidates():
         speeds, error = measure(candidate, spec, batch, sizes)
         for key, (ours, theirs) in RATIOS.items():
             if theirs in speeds:

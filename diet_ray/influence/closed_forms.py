@@ -22,7 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from diet_ray.influence.factors import Entries, Factor, Gathered, Outer
-from diet_ray.models.layers import CrossLayer, FieldGate, NumericFields, Output
+from diet_ray.models.histories import Positions
+from diet_ray.models.interactions import CrossLayer, FieldGate, FieldShares, MaskedCrossLayer
+from diet_ray.models.layers import NumericFields, Output
 
 ClosedForm = Callable[[Any, tuple[Any, ...], Tensor, int], Mapping[str, Factor]]
 Function = TypeVar("Function", bound=ClosedForm)
@@ -154,6 +156,13 @@ def _cross_layer(
     return {"bias": _summed(gradient, num_rows)}
 
 
+@closed_form(MaskedCrossLayer)
+def _masked_cross_layer(
+    layer: MaskedCrossLayer, inputs: Any, gradient: Tensor, num_rows: int
+) -> dict[str, Factor]:
+    return {"bias": Entries(gradient * inputs[0].detach())}
+
+
 @closed_form(FieldGate)
 def _field_gate(
     layer: FieldGate, inputs: Any, gradient: Tensor, num_rows: int
@@ -161,6 +170,23 @@ def _field_gate(
     gate = torch.sigmoid(layer.choice.detach())
     product = gradient * inputs[0].detach()
     return {"choice": Entries(product.mul_(2.0 * gate * (1.0 - gate)))}
+
+
+@closed_form(FieldShares)
+def _field_shares(
+    layer: FieldShares, inputs: Any, gradient: Tensor, num_rows: int
+) -> dict[str, Factor]:
+    share = torch.softmax(layer.choice.detach(), dim=0)
+    at_share = len(share) * (gradient * inputs[0].detach()).sum(2)
+    return {"choice": Entries(share * (at_share - (at_share @ share).unsqueeze(1)))}
+
+
+@closed_form(Positions)
+def _positions(layer: Positions, inputs: Any, gradient: Tensor, num_rows: int) -> dict[str, Factor]:
+    # Not `Gathered`: a row reads each position about once, so that all of them are no larger.
+    positions = inputs[0].unsqueeze(2).expand_as(gradient)
+    full = gradient.new_zeros(num_rows, *layer.weight.shape)
+    return {"weight": Entries(full.scatter_add_(1, positions, gradient))}
 
 
 @closed_form(NumericFields)

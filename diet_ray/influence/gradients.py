@@ -24,7 +24,7 @@ from torch import Tensor
 from diet_ray.data.batch import PADDING_ID, Batch
 from diet_ray.influence.capture import captured
 from diet_ray.influence.coverage import coverage_of, differentiate
-from diet_ray.influence.factors import Factor, Gathered
+from diet_ray.influence.factors import Factor, Gathered, square_sum
 from diet_ray.influence.fallback import row_by_row
 from diet_ray.models.base import TABLE_WEIGHT, EmbeddingTable, Recommender
 
@@ -129,7 +129,7 @@ def is_padding(table: EmbeddingTable, rows: Tensor) -> Tensor:
 
 def last_layer_squared_norm(gradients: RowGradients) -> Tensor:
     """(B,): r²(‖h‖² + 1)."""
-    return gradients.residual.square() * (gradients.hidden.square().sum(1) + 1)
+    return gradients.residual.square() * (square_sum(gradients.hidden) + 1)
 
 
 def embedding_squared_norm(table: EmbeddingTable, gradients: RowGradients) -> Tensor:

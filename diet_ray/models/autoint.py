@@ -15,8 +15,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from diet_ray.data.batch import Batch, FeatureSpec
+from diet_ray.models.attention import SelfAttention
 from diet_ray.models.base import HeadOutput, Recommender
-from diet_ray.models.layers import NumericFields, Output, SelfAttention, pool
+from diet_ray.models.layers import NumericFields, Output, pool
 
 
 class AutoInt(Recommender):

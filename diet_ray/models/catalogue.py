@@ -13,19 +13,36 @@ import torch
 from diet_ray.data.batch import FeatureSpec
 from diet_ray.data.selection import FieldSelection, select_fields
 from diet_ray.errors import ConfigError
+from diet_ray.models.afm import AFM
 from diet_ray.models.autoint import AutoInt
+from diet_ray.models.autoint_plus import AutoIntPlus
 from diet_ray.models.base import Recommender
+from diet_ray.models.bst import BST
 from diet_ray.models.dcn import DCN
 from diet_ray.models.dcnv2 import DCNv2
+from diet_ray.models.dcnv3 import DCNv3
 from diet_ray.models.deepfm import DeepFM
+from diet_ray.models.destine import DESTINE
+from diet_ray.models.dien import DIEN
 from diet_ray.models.din import DIN
 from diet_ray.models.dnn import DNN
+from diet_ray.models.edcn import EDCN
+from diet_ray.models.fibinet import FiBiNET
+from diet_ray.models.final import FINAL
 from diet_ray.models.finalmlp import FinalMLP
 from diet_ray.models.fm import FM
+from diet_ray.models.fmfm import FmFM
+from diet_ray.models.fwfm import FwFM
+from diet_ray.models.gdcn import GDCN
+from diet_ray.models.hstu import HSTU
 from diet_ray.models.lr import LR
+from diet_ray.models.masknet import MaskNet
 from diet_ray.models.nfm import NFM
 from diet_ray.models.pnn import PNN
+from diet_ray.models.sim import SIM
+from diet_ray.models.transact import TransAct
 from diet_ray.models.wide_deep import WideDeep
+from diet_ray.models.xdeepfm import XDeepFM
 from diet_ray.training.config import OptimizerConfig
 
 ARCHITECTURES: dict[str, type[Recommender]] = {
@@ -41,8 +58,26 @@ ARCHITECTURES: dict[str, type[Recommender]] = {
     "autoint": AutoInt,
     "finalmlp": FinalMLP,
     "din": DIN,
+    "xdeepfm": XDeepFM,
+    "fibinet": FiBiNET,
+    "masknet": MaskNet,
+    "final": FINAL,
+    "dcnv3": DCNv3,
+    "fwfm": FwFM,
+    "fmfm": FmFM,
+    "afm": AFM,
+    "edcn": EDCN,
+    "gdcn": GDCN,
+    "destine": DESTINE,
+    "autoint_plus": AutoIntPlus,
+    "dien": DIEN,
+    "sim": SIM,
+    "bst": BST,
+    "hstu": HSTU,
+    "transact": TransAct,
 }
 
+_NUM_CORE = 12
 _PROBE = FeatureSpec(categorical=("probe",), num_ids=(3,), numeric=(), sequence=())
 
 
@@ -61,7 +96,8 @@ class Candidate:
     hidden_sizes: tuple[int, ...] = (128, 64)
     dropout: float = 0.0
     num_cross_layers: int = 2
-    """Layers of explicit interactions: cross layers, or self-attention in AutoInt."""
+    """Layers of explicit interactions: cross layers, self-attention, transformer layers; the table
+    in `docs/algorithm.md` says which, by architecture."""
     num_heads: int = 2
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
@@ -168,3 +204,8 @@ def num_parameters(model: Recommender) -> int:
 def default_candidates() -> tuple[Candidate, ...]:
     """Every architecture once, at its default size."""
     return tuple(Candidate(name=name, architecture=name) for name in ARCHITECTURES)
+
+
+def core_candidates() -> tuple[Candidate, ...]:
+    """The twelve of `default_candidates` that the published figures are over."""
+    return default_candidates()[:_NUM_CORE]

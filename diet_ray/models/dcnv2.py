@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.models.base import HeadOutput, Recommender
-from diet_ray.models.layers import MatrixCrossLayer, NumericFields, Output, mlp, pool
+from diet_ray.models.interactions import MatrixCrossLayer
+from diet_ray.models.layers import NumericFields, Output, mlp, pool
 
 
 class DCNv2(Recommender):

@@ -13,14 +13,8 @@ from torch import Tensor
 
 from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.models.base import HeadOutput, Recommender
-from diet_ray.models.layers import (
-    NumericFields,
-    Output,
-    bi_interaction,
-    mlp,
-    pool,
-    split_first_order,
-)
+from diet_ray.models.interactions import bi_interaction
+from diet_ray.models.layers import NumericFields, Output, mlp, pool, split_first_order
 
 
 class DeepFM(Recommender):

@@ -13,19 +13,12 @@ log without any other sequence makes this model a DNN.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from diet_ray.data.batch import PADDING_ID, Batch, FeatureSpec
+from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.models.base import HeadOutput, Recommender
-from diet_ray.models.layers import (
-    NumericFields,
-    Output,
-    TargetAttention,
-    mean_pool,
-    mlp,
-    split_positions,
-)
+from diet_ray.models.histories import Interests, TargetAttention
+from diet_ray.models.layers import NumericFields, Output, mlp
 
 ACTIVATION_SIZE = 32
 
@@ -39,29 +32,14 @@ class DIN(Recommender):
         dropout: float,
     ) -> None:
         super().__init__(features, embedding_size)
-        self.targets = [
-            None if s.target is None else features.categorical.index(s.target)
-            for s in features.sequence
-        ]
-        self.attention = nn.ModuleList(
-            TargetAttention(embedding_size, ACTIVATION_SIZE)
-            for target in self.targets
-            if target is not None
+        self.attention = Interests(
+            features, lambda _: TargetAttention(embedding_size, ACTIVATION_SIZE)
         )
         self.numeric = NumericFields(features, embedding_size)
         self.mlp = mlp(features.num_fields * embedding_size, hidden_sizes, dropout)
         self.output = Output(hidden_sizes[-1])
 
     def head(self, gathered: Tensor, batch: Batch) -> HeadOutput:
-        categorical, items = split_positions(gathered, batch)
-        present = batch.sequence != PADDING_ID
-        attention = iter(self.attention)
-        pooled = [categorical]
-        for s, target in enumerate(self.targets):
-            if target is None:
-                pooled.append(mean_pool(items[:, s : s + 1], present[:, s : s + 1]))
-            else:
-                interest = next(attention)(items[:, s], categorical[:, target], present[:, s])
-                pooled.append(interest.unsqueeze(1))
-        hidden = self.mlp(self.numeric(torch.cat(pooled, dim=1), batch).flatten(1))
+        fields = self.numeric(self.attention(gathered, batch), batch)
+        hidden = self.mlp(fields.flatten(1))
         return HeadOutput(self.output(hidden), hidden)

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.models.base import HeadOutput, Recommender
-from diet_ray.models.layers import BilinearFusion, FieldGate, NumericFields, Output, mlp, pool
+from diet_ray.models.interactions import BilinearFusion, FieldGate
+from diet_ray.models.layers import NumericFields, Output, mlp, pool
 
 
 class FinalMLP(Recommender):

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.models.base import HeadOutput, Recommender
-from diet_ray.models.layers import NumericFields, Output, mlp, pairwise_products, pool
+from diet_ray.models.interactions import pairwise_products
+from diet_ray.models.layers import NumericFields, Output, mlp, pool
 
 
 class PNN(Recommender):

@@ -25,6 +25,23 @@ FAMILIES = {
     "autoint": "product, attention",
     "finalmlp": "product, attention",
     "din": "behaviour sequence",
+    "fwfm": "linear, factorised",
+    "fmfm": "linear, factorised",
+    "afm": "linear, factorised",
+    "xdeepfm": "deep + factorised",
+    "dcnv3": "cross",
+    "edcn": "cross",
+    "gdcn": "cross",
+    "final": "cross",
+    "fibinet": "product, attention",
+    "masknet": "product, attention",
+    "destine": "product, attention",
+    "autoint_plus": "product, attention",
+    "dien": "behaviour sequence",
+    "sim": "behaviour sequence",
+    "bst": "behaviour sequence",
+    "hstu": "behaviour sequence",
+    "transact": "behaviour sequence",
 }
 OTHER_FAMILY = "other"
 

@@ -1,6 +1,6 @@
 """What to search: a list of candidates, a grid, or random draws from ranges.
 
-    candidates: default                      # the catalogue's twelve
+    candidates: default                      # the whole catalogue
 
     candidates:                              # a list; every key of a candidate, `name` at will
       - {architecture: dcnv2, embedding_size: 8}

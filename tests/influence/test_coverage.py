@@ -25,9 +25,17 @@ from diet_ray.influence.gradients import (
 from diet_ray.influence.scores import influence
 from diet_ray.models.base import HeadOutput, Recommender
 from diet_ray.models.catalogue import ARCHITECTURES, Candidate, build
-from diet_ray.models.layers import CrossLayer, FieldGate, NumericFields, Output
+from diet_ray.models.histories import Positions
+from diet_ray.models.interactions import CrossLayer, FieldGate, FieldShares, MaskedCrossLayer
+from diet_ray.models.layers import NumericFields, Output
 from tests.influence.influence_model import FEATURES, random_batch
-from tests.influence.per_row import flat, network, random_weights, reference
+from tests.influence.per_row import (
+    flat,
+    network,
+    random_weights,
+    reference,
+    with_moderate_logits,
+)
 
 
 @pytest.fixture
@@ -61,10 +69,10 @@ def test_fields_may_all_be_categorical(architecture: str):
     # LR and FM then have a last layer without inputs, DIN no history to attend to.
     features = replace(FEATURES, numeric=(), sequence=())
     candidate = Candidate(name="c", architecture=architecture, hidden_sizes=(6, 3))
-    model = random_weights(build(candidate, features, seed=3))
     rows = random_batch(12, seed=2)
     empty = rows.sequence[:, :0, :0]
     batch = Batch(rows.categorical, rows.numeric[:, :0], empty, rows.label)
+    model = with_moderate_logits(random_weights(build(candidate, features, seed=3)), batch)
     expected = flat(reference(model, batch, batch.label)).square().sum(1)
     found = squared_norm(row_gradients(model, batch, batch.label, "all"))
     assert_close(found, expected, rtol=1e-6, atol=0)
@@ -143,6 +151,11 @@ def without_form(request: pytest.FixtureRequest) -> Iterator[type[nn.Module]]:
         (CrossLayer, "dcn", "cross.0.bias"),
         (FieldGate, "finalmlp", "streams.0.0.choice"),
         (NumericFields, "pnn", "numeric.vectors"),
+        (MaskedCrossLayer, "dcnv3", "exponential.0.bias"),
+        (FieldShares, "edcn", "levels.0.cross_shares.choice"),
+        (Positions, "bst", "interests.0.positions.weight"),
+        (Positions, "hstu", "interests.0.layers.1.bias.weight"),
+        (nn.LayerNorm, "masknet", "blocks.0.hidden.1.weight"),
     ],
     indirect=["without_form"],
 )

@@ -54,7 +54,7 @@ def test_bad_shards_are_named_and_the_others_go_on(ray_cluster: None):
 def test_a_straggler_holds_no_other_shard_and_the_pool_grows(ray_cluster: None, tmp_path: Path):
     fifo = tmp_path / "go"
     os.mkfifo(fifo)
-    config = PoolConfig(num_scorers=1, max_scorers=2)
+    config = PoolConfig(num_scorers=1, max_scorers=2, shards_in_flight=1)
     with ShardPool(shards(5), Straggling(fifo), config, "straggling") as pool:
         others = [pool.next() for _ in range(4)]
         assert sorted(r.shard for r in others) == [1, 2, 3, 4]

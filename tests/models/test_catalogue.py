@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from diet_ray.models.catalogue import (
     ARCHITECTURES,
     Candidate,
     build,
+    core_candidates,
     default_candidates,
     num_parameters,
 )
@@ -40,10 +43,22 @@ class GreedyModel(OwnModel):
 
 
 def test_the_catalogue() -> None:
-    expected = "lr fm dnn wide_deep deepfm nfm dcn dcnv2 pnn autoint finalmlp din"
-    assert " ".join(ARCHITECTURES) == expected
+    first = "lr fm dnn wide_deep deepfm nfm dcn dcnv2 pnn autoint finalmlp din"
+    then = (
+        "xdeepfm fibinet masknet final dcnv3 fwfm fmfm afm edcn gdcn destine autoint_plus "
+        "dien sim bst hstu transact"
+    )
+    assert " ".join(ARCHITECTURES) == f"{first} {then}"
+    assert [c.name for c in core_candidates()] == first.split()
+    assert default_candidates()[: len(core_candidates())] == core_candidates()
     assert [c.name for c in default_candidates()] == list(ARCHITECTURES)
     assert [c.architecture for c in default_candidates()] == list(ARCHITECTURES)
+
+
+def test_the_documentation_lists_the_catalogue() -> None:
+    path = Path(__file__).parents[2] / "docs" / "algorithm.md"
+    rows = re.findall(r"^\| `(\w+)` \|", path.read_text(), flags=re.MULTILINE)
+    assert [name for name in rows if name in ARCHITECTURES] == list(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
