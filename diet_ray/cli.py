@@ -130,6 +130,10 @@ def search(
     scheduler: Annotated[
         str, typer.Option(help="`all` trains every candidate to its end, `asha` stops the weak.")
     ] = "all",
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Then train the best on the full log as well.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=1, help="How many of the best `--confirm` trains.")] = 3,
     out: Annotated[Path | None, typer.Option(help="Results; default: RUN/search.")] = None,
     evaluation_rows: EvaluationRows = 20_000,
     workers: Workers = None,
@@ -137,7 +141,8 @@ def search(
 ) -> None:
     """Search architectures on a distilled dataset: trains every candidate on it and ranks them.
 
-    `places` in its table are those that a candidate may hold once noise is allowed for.
+    `places` in its table are those that a candidate may hold once noise is allowed for. A search
+    that was cut off goes on where it stood: what is on record in OUT isn't trained again.
     """
     from diet_ray.cluster import connect
     from diet_ray.config import from_mapping
@@ -161,6 +166,7 @@ def search(
         evaluation_rows,
         Console(),
         known,
+        num_confirmed=top if confirm else 0,
     )
 
 

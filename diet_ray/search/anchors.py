@@ -20,9 +20,10 @@ import ray
 from diet_ray.config import from_mapping, load_yaml
 from diet_ray.errors import ConfigError
 from diet_ray.models.catalogue import Candidate
+from diet_ray.search.run_set import DistilledRows
 from diet_ray.search.runs import distilled_run
 from diet_ray.search.statistics import Array, PairMask, pair_accuracy
-from diet_ray.search.trials import DistilledRows, SearchConfig
+from diet_ray.search.trials import SearchConfig
 from diet_ray.search.workers import WorkersConfig, run_tasks
 from diet_ray.training.recipe import Recipe
 

@@ -29,10 +29,13 @@ from diet_ray.search.consistency import (
     require_same_features,
     write,
 )
+from diet_ray.search.evaluation import EvaluationRows
 from diet_ray.search.evaluation import evaluation_rows as take_evaluation_rows
-from diet_ray.search.runs import TrainingRows
-from diet_ray.search.trials import DistilledRows, SearchConfig, SearchResult, search, write_ranking
+from diet_ray.search.run_set import DistilledRows
+from diet_ray.search.runs import FullRunConfig, TrainingRows
+from diet_ray.search.trials import SearchConfig, SearchResult, search, write_ranking
 from diet_ray.search.workers import WorkersConfig
+from diet_ray.training.full_runs import FullRuns, train_full
 
 
 def search_run(
@@ -44,10 +47,12 @@ def search_run(
     evaluation_rows: int,
     console: Console,
     anchors: Mapping[str, float] | None = None,
+    num_confirmed: int = 0,
 ) -> SearchResult:
     """Ranks candidates on a run's distilled dataset; results in `out`, the table on `console`.
 
     With `anchors`, full AUCs of some of the candidates by name, the recipe is calibrated on them.
+    The `num_confirmed` best are then trained on the full log with as many seeds.
     """
     run = RunFolder(path)
     dataset = DistilledDataset.load(run.distilled)
@@ -70,6 +75,11 @@ def search_run(
     write_ranking(result, out, calibrated)
     console.print(_ranking(result))
     console.print(noise(result.resolution), soft_wrap=True)
+    if num_confirmed:
+        best = [trial.candidate for trial in result.ranking[:num_confirmed]]
+        full = _confirm(best, log, rows.evaluation, config, workers, out)
+        write_ranking(result, out, calibrated, full)
+        console.print(_confirmed(best, full))
     return result
 
 
@@ -137,6 +147,29 @@ def _calibrate(
         return calibrate(anchors, candidates, rows, config, workers, progress.advance)
 
 
+def _confirm(
+    best: Sequence[Candidate],
+    log: PreparedLog,
+    rows: EvaluationRows,
+    config: SearchConfig,
+    workers: WorkersConfig,
+    out: Path,
+) -> FullRuns:
+    with Progress(len(best) * len(config.seeds), "confirm", unit="runs") as progress:
+        full = train_full(
+            best,
+            config.seeds,
+            log,
+            rows,
+            FullRunConfig(),
+            out,
+            workers,
+            lambda _: progress.advance(1),
+        )
+        progress.advance(full.num_reused)
+    return full
+
+
 def _recipe_line(found: Calibration) -> str:
     """Which recipe the search goes on with, and what speaks for it."""
     num_anchors = len(found.anchors)
@@ -170,6 +203,22 @@ def _ranking(result: SearchResult) -> Table:
     for trial in result.trials:
         if trial.error is not None:
             table.add_row(fmt.MISSING, trial.candidate.name, "failed", "", trial.error)
+    return table
+
+
+def _confirmed(best: Sequence[Candidate], full: FullRuns) -> Table:
+    """The best of the search, in the order of their full runs."""
+    table = Table(title="Confirmed: AUC of full training on the same rows")
+    for heading in ("", "candidate", "AUC", "in the search"):
+        table.add_column(heading, justify="left" if heading == "candidate" else "right")
+    aucs = {c.name: full.mean_auc(c.name) for c in best}
+    order = sorted(range(len(best)), key=lambda i: -(aucs[best[i].name] or 0.0))
+    for rank, i in enumerate(order, 1):
+        name, auc = best[i].name, aucs[best[i].name]
+        if auc is None:
+            table.add_row(fmt.MISSING, name, "failed", full.failures[name])
+        else:
+            table.add_row(str(rank), name, f"{auc:.4f}", str(i + 1))
     return table
 
 

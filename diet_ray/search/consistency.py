@@ -31,10 +31,11 @@ from diet_ray.search.agreement import Arm, Ceiling, Fidelity, ceiling, fidelity,
 from diet_ray.search.baselines import BASELINES, BaselineOutcome, Setting
 from diet_ray.search.evaluation import EvaluationRows, evaluation_rows
 from diet_ray.search.resolution import resolution
+from diet_ray.search.run_set import DistilledRows
 from diet_ray.search.runs import FORWARD_SHARE, FullRunConfig, RunResult, TrainingRows
 from diet_ray.search.sampling import first_rows
 from diet_ray.search.statistics import Array, PairMask, distinct
-from diet_ray.search.trials import DistilledRows, SearchConfig, SearchResult, search
+from diet_ray.search.trials import SearchConfig, SearchResult, search
 from diet_ray.search.workers import WorkersConfig
 from diet_ray.storage import Folder
 from diet_ray.training.full_runs import FullRuns, train_full

@@ -78,7 +78,11 @@ def evaluation_rows(log: PreparedLog, num_rows: int) -> EvaluationRows:
 
 def evaluate(model: Recommender, rows: EvaluationRows) -> Evaluation:
     """Judges a model. Raises `ArithmeticError` if a prediction isn't finite."""
-    logit = predict(model, rows.batch).cpu()
+    return evaluation_of(predict(model, rows.batch).cpu(), rows)
+
+
+def evaluation_of(logit: Tensor, rows: EvaluationRows) -> Evaluation:
+    """Judges logits (N,), on the CPU, of all rows. Raises `ArithmeticError` if one isn't finite."""
     if not bool(logit.isfinite().all()):
         raise ArithmeticError("predictions are not finite: training diverged; lower learning_rate")
     label = rows.batch.label.cpu()

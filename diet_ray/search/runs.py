@@ -148,9 +148,9 @@ class DistilledRun:
         self.candidate = candidate
         self.seed = seed
         self._selection = fields_of(candidate, features)
-        self._model = build(candidate, features, seed).to(device)
+        self.model = build(candidate, features, seed).to(device)
         self._optimizer = ClickOptimizer(
-            self._model, recipe.optimizer_of(candidate.optimizer, candidate.batch_size)
+            self.model, recipe.optimizer_of(candidate.optimizer, candidate.batch_size)
         )
         self._drift = drift_match(recipe)
         batch_size = recipe.batch_size_of(candidate.batch_size)
@@ -174,10 +174,10 @@ class DistilledRun:
     def advance(self, num_steps: int) -> None:
         """Takes up to `num_steps` more steps; fewer if the run ends before."""
         begin_s = time.perf_counter()
-        self._model.train()
+        self.model.train()
         for _ in range(min(num_steps, self.num_steps_planned - self.num_steps)):
             batch, target, weight = next(self._batches)
-            logit = train_step(self._model, self._optimizer, batch, target, weight, self._drift)
+            logit = train_step(self.model, self._optimizer, batch, target, weight, self._drift)
             self._losses.append(click_loss(logit, target, weight))
             self.num_steps += 1
             self.num_rows += len(batch)
@@ -192,7 +192,7 @@ class DistilledRun:
     def result(self, rows: EvaluationRows) -> RunResult:
         """Judges the model as it stands."""
         begin_s = time.perf_counter()
-        evaluation = evaluate(self._model, rows.select(self._selection))
+        evaluation = evaluate(self.model, rows.select(self._selection))
         self.evaluation_seconds += time.perf_counter() - begin_s
         if self._losses:
             self._close_point()

@@ -55,7 +55,10 @@ class DriftMatch:
         """For the mini-batch at hand: logits, targets and observed labels, (B,) each."""
         probability = torch.sigmoid(logit)
         squares = torch.stack([(probability - target).square(), (probability - label).square()])
-        target_square, label_square = squares.mean(dim=1).tolist()
+        return self.observe(*squares.mean(dim=1).tolist())
+
+    def observe(self, target_square: float, label_square: float) -> StepFactors:
+        """For a mini-batch with these mean squared residuals."""
         memory = MEMORY if self._num_steps else 0.0
         self._num_steps += 1
         self._target_square = memory * self._target_square + (1 - memory) * target_square

@@ -86,6 +86,11 @@ class FullRuns:
     """Results that were read from disk."""
     num_workers: int
 
+    def mean_auc(self, name: str) -> float | None:
+        """Mean over seeds of a candidate's AUC on the ranking slice; None if a run of it failed."""
+        aucs = [r.evaluation.auc for (own, _), r in self.results.items() if own == name]
+        return sum(aucs) / len(aucs) if aucs and name not in self.failures else None
+
 
 def train_full(
     candidates: Sequence[Candidate],

@@ -54,7 +54,7 @@ class ClickOptimizer:
         mini-batch's mean loss at the embeddings gathered from them.
         """
         table, (exp_avg, exp_avg_sq) = self.model.table.weight, self._table_moments
-        touched, grad = self._sum_by_row(rows.flatten(), gathered_grad.flatten(0, 1))
+        touched, grad = sum_by_row(self._last, rows.flatten(), gathered_grad.flatten(0, 1))
         weight = table.index_select(0, touched)
         first, second = exp_avg.index_select(0, touched), exp_avg_sq.index_select(0, touched)
 
@@ -79,25 +79,6 @@ class ClickOptimizer:
         exp_avg_sq.index_copy_(0, touched, second)
         table.index_fill_(0, self._padding_rows, 0.0)
 
-    def _sum_by_row(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """Distinct rows (U,) and their summed gradients (U, width).
-
-        On a GPU all rows with repetitions instead, each with its row's sum: how many are distinct
-        isn't known without waiting for the device.
-        """
-        position = torch.arange(len(rows), device=rows.device)
-        self._last.index_copy_(0, rows, position)
-        last = self._last.index_select(0, rows)
-        if rows.is_cuda:
-            # This sum has a fixed order on a GPU, `index_add_` hasn't.
-            total = torch.zeros_like(grad).index_put_((last,), grad, accumulate=True)
-            return rows, total.index_select(0, last)
-        distinct = (last == position).nonzero().squeeze(1)
-        touched = rows.index_select(0, distinct)
-        self._last.index_copy_(0, touched, position[: len(touched)])
-        place = self._last.index_select(0, rows)
-        return touched, grad.new_zeros(len(touched), grad.shape[1]).index_add_(0, place, grad)
-
     def _adam(
         self,
         weights: list[Tensor],
@@ -106,24 +87,12 @@ class ClickOptimizer:
         seconds: list[Tensor],
         factor: float,
     ) -> None:
-        if not weights:
-            return
-        # torch.optim.AdamW(fused=True) is this kernel, for parameters that stay the same tensors.
-        torch._fused_adamw_(
-            weights,
-            grads,
-            firsts,
-            seconds,
-            [],
-            [self._step] * len(weights),
-            lr=self.config.learning_rate * factor,
-            beta1=self.config.beta1,
-            beta2=self.config.beta2,
-            weight_decay=self.config.weight_decay,
-            eps=self.config.epsilon,
-            amsgrad=False,
-            maximize=False,
-        )
+        if weights:
+            rate = self.config.learning_rate * factor
+            decay = self.config.weight_decay
+            fused_adam(
+                weights, grads, firsts, seconds, self._step, self.config, rate=rate, decay=decay
+            )
 
     def state_dict(self) -> dict[str, Tensor]:
         """Step count and both moments of every weight, by name; not copied."""
@@ -159,3 +128,55 @@ class ClickOptimizer:
             if not name.startswith("table.weight."):
                 target[name].copy_(value)
         return grown
+
+
+def sum_by_row(last: Tensor, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct rows (U,) among rows (N,) and their summed gradients (U, width) of grad (N, width).
+
+    last: scratch (rows of the table,), int64, of any content. On a GPU all rows with repetitions
+    instead, each with its row's sum: how many are distinct isn't known without waiting for the
+    device.
+    """
+    position = torch.arange(len(rows), device=rows.device)
+    last.index_copy_(0, rows, position)
+    where = last.index_select(0, rows)
+    if rows.is_cuda:
+        # This sum has a fixed order on a GPU, `index_add_` hasn't.
+        total = torch.zeros_like(grad).index_put_((where,), grad, accumulate=True)
+        return rows, total.index_select(0, where)
+    distinct = (where == position).nonzero().squeeze(1)
+    touched = rows.index_select(0, distinct)
+    last.index_copy_(0, touched, position[: len(touched)])
+    place = last.index_select(0, rows)
+    return touched, grad.new_zeros(len(touched), grad.shape[1]).index_add_(0, place, grad)
+
+
+def fused_adam(
+    weights: list[Tensor],
+    grads: list[Tensor],
+    firsts: list[Tensor],
+    seconds: list[Tensor],
+    step: Tensor,
+    config: OptimizerConfig,
+    *,
+    rate: float,
+    decay: float,
+) -> None:
+    """One step of Adam, the `step`-th, on weights and moments in place; `rate` and `decay` stand
+    for the configured ones."""
+    # torch.optim.AdamW(fused=True) is this kernel, for parameters that stay the same tensors.
+    torch._fused_adamw_(
+        weights,
+        grads,
+        firsts,
+        seconds,
+        [],
+        [step] * len(weights),
+        lr=rate,
+        beta1=config.beta1,
+        beta2=config.beta2,
+        weight_decay=decay,
+        eps=config.epsilon,
+        amsgrad=False,
+        maximize=False,
+    )

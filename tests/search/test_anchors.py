@@ -20,8 +20,9 @@ from diet_ray.search.anchors import (
 )
 from diet_ray.search.baselines import hard, random_rows
 from diet_ray.search.evaluation import evaluation_rows
+from diet_ray.search.run_set import DistilledRows
 from diet_ray.search.runs import distilled_run
-from diet_ray.search.trials import DistilledRows, SearchConfig
+from diet_ray.search.trials import SearchConfig
 from diet_ray.search.workers import WorkersConfig
 from diet_ray.training.recipe import Recipe
 from tests.search.candidates import BROKEN, CANDIDATES

@@ -13,8 +13,9 @@ from diet_ray.search import comparison
 from diet_ray.search import resolution as resolution_module
 from diet_ray.search.anchors import Calibration
 from diet_ray.search.evaluation import Evaluation
+from diet_ray.search.records import TrialResult
 from diet_ray.search.runs import RunResult
-from diet_ray.search.trials import SearchResult, TrialResult, write_ranking
+from diet_ray.search.trials import SearchResult, write_ranking
 from diet_ray.training.recipe import Recipe
 from tests.search.candidates import CANDIDATES
 

@@ -1,0 +1,190 @@
+"""Groups of candidates as Ray Tune trials.
+
+The distilled rows and the evaluation rows lie in the object store once, trials reuse actors, and a
+candidate's outcome reaches the driver as soon as it is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ray import tune
+
+from diet_ray.models.catalogue import Candidate
+from diet_ray.search.groups import Group
+from diet_ray.search.run_set import DistilledRows, RunSet
+from diet_ray.search.runs import RunResult
+from diet_ray.search.workers import WorkersConfig, describe
+
+_TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # An interrupt ends the search at once: what is finished is recorded.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Paths and modules of candidates may be relative to where the driver runs.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What every trial needs."""
+
+    groups: Sequence[Group]
+    candidates: Sequence[Candidate]
+    rows: DistilledRows
+    seeds: Sequence[int]
+    num_reports: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial has of a candidate."""
+
+    index: int
+    num_reports: int
+    result: tuple[RunResult, ...] | str
+    """Its runs, one a seed, or an error."""
+
+    @property
+    def auc(self) -> float:
+        """Mean over seeds; 0, below any model's, if it failed."""
+        if isinstance(self.result, str):
+            return 0.0
+        return sum(r.evaluation.auc for r in self.result) / len(self.result)
+
+
+class GroupTrial(tune.Trainable):
+    """Trains the sets of a group, one after the other; a step takes a set to its next report."""
+
+    def setup(self, config: dict[str, Any], *, work: Work) -> None:
+        torch.set_num_threads(max(1, int(self.trial_resources.required_resources.get("CPU", 1))))
+        self._work = work
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._sets = list(self._work.groups[config["group"]])
+        self._runs: RunSet | None = None
+        self._num_reports = 0
+
+    def step(self) -> dict[str, Any]:
+        work, own = self._work, self._sets[0]
+        if self._runs is None:
+            candidates = [work.candidates[i] for i in own]
+            self._runs = RunSet(candidates, work.seeds, work.rows, work.device)
+        self._num_reports += 1
+        self._runs.advance(self._num_reports / work.num_reports)
+        results = self._runs.results()
+        outcomes = [Outcome(i, self._num_reports, r) for i, r in zip(own, results, strict=True)]
+        failed = all(isinstance(r, str) for r in results)
+        is_last = failed or self._num_reports == work.num_reports
+        if is_last:
+            self._sets, self._runs, self._num_reports = self._sets[1:], None, 0
+        return {
+            "done": not self._sets,
+            "auc": max(o.auc for o in outcomes),
+            "outcomes": outcomes,
+            "is_last": is_last,
+        }
+
+
+class _Listener(tune.Callback):
+    """Hands each candidate's last outcome on."""
+
+    def __init__(self, groups: Sequence[Group], on_outcome: Callable[[Outcome], None]) -> None:
+        self._groups, self._on_outcome = groups, on_outcome
+        self._latest: dict[str, list[Outcome]] = {}
+        self._finished: set[int] = set()
+        self.lost: dict[int, str] = {}
+        """Candidates whose process died before they were finished, and why."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves its callbacks beside a search; what watches it can't be, nor needs to."""
+        return self.__dict__ | {"_on_outcome": None}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._latest[trial.trial_id] = result["outcomes"]
+        if result["is_last"]:
+            self._finish(trial.trial_id)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # There is something left if a scheduler has stopped it before its end.
+        self._finish(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        cause = trial.get_pickled_error() or trial.get_error() or "its process died"
+        text = describe(cause) if isinstance(cause, BaseException) else str(cause)
+        for index in (i for own in self._groups[trial.config["group"]] for i in own):
+            if index not in self._finished:
+                self.lost[index] = text.strip().splitlines()[-1][:500]
+
+    def _finish(self, trial_id: str) -> None:
+        for outcome in self._latest.pop(trial_id, []):
+            self._finished.add(outcome.index)
+            self._on_outcome(outcome)
+
+
+def run_groups(
+    work: Work,
+    workers: WorkersConfig,
+    scheduler: Any,
+    on_outcome: Callable[[Outcome], None],
+) -> dict[int, str]:
+    """Trains all groups; returns the candidates that died with their process, and why.
+
+    `on_outcome` is called in this thread, once a candidate, when it is finished or stopped.
+    """
+    listener = _Listener(work.groups, on_outcome)
+    trainable = tune.with_resources(
+        tune.with_parameters(GroupTrial, work=work),
+        {"cpu": workers.cpus_per_worker} | ({"gpu": 1} if workers.use_gpu else {}),
+    )
+    with _silence(), tempfile.TemporaryDirectory(prefix="diet-search-") as storage:
+        tune.Tuner(
+            trainable,
+            param_space={"group": tune.grid_search(list(range(len(work.groups))))},
+            tune_config=tune.TuneConfig(
+                metric="auc",
+                mode="max",
+                scheduler=scheduler,
+                max_concurrent_trials=workers.num_workers,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=storage,
+                verbose=0,
+                callbacks=[listener],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+    return listener.lost
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps Tune from writing result files, tables and log lines of its own."""
+    os.environ.update(_TUNE_ENVIRONMENT)
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "ray.air")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
