@@ -96,12 +96,13 @@ def compared(trial: Trial, folder: Path) -> dict[str, Any]:
         dataset = DistilledDataset.load(run.distilled)
         log = PreparedLog.open(str(run.log))
         seconds = float(dataset.manifest.details["distill_seconds"])
+        # Full runs are kept from one call to the next; the search is done anew.
+        (run.path / "consistency" / "trials.jsonl").unlink(missing_ok=True)
         report = compare(
             DistilledSet.of(dataset, distill_seconds=seconds),
             log,
             trial.candidates(log),
             ConsistencyConfig(seeds=tuple(range(NUM_SEEDS)), baselines=()),
-            # Full runs are kept from one call to the next, the search is always done.
             run.path / "consistency",
             dataset=trial.name,
         )

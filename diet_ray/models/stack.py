@@ -19,6 +19,7 @@ from diet_ray.data.batch import Batch
 from diet_ray.models.base import TABLE_WEIGHT, Recommender
 from diet_ray.models.layers import Dropout
 
+PREDICT_BYTES = 1 << 21
 _MASK = "mask"
 
 
@@ -120,9 +121,12 @@ class ModelStack:
         return logit
 
     @torch.no_grad()
-    def predict(self, batch: Batch, batch_size: int = 16_384) -> Tensor:
-        """Logits (K, B), in evaluation mode, about `batch_size` rows of one model at a time."""
-        size = max(1, batch_size // self.num_models)
+    def predict(self, batch: Batch) -> Tensor:
+        """Logits (K, B), in evaluation mode."""
+        # As many rows at a time as a cache holds of their embeddings.
+        num_positions = len(self.table.offsets)
+        row_bytes = max(1, num_positions) * self.num_models * self.width * 4
+        size = max(64, PREDICT_BYTES // row_bytes)
         device, dense = self.table_weight.device, self.dense
         logits = []
         for begin in range(0, len(batch), size):

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import vjp
 from torch.nn.functional import softplus
 
 from diet_ray.data.batch import Batch
@@ -104,15 +103,21 @@ class StackedTraining:
             *fields, target, share = rest[len(mask_names) :]
             batch = Batch(*fields)
 
-            def logits_of(dense: Sequence[Tensor], gathered: Tensor) -> Tensor:
-                own = dict(zip(stack.names, dense, strict=True))
-                return stack.logits(own, gathered, batch, masks)
-
-            logits, pull_back = vjp(logits_of, tensors[:num_dense], tensors[num_dense])[:2]
+            leaves = [t.detach().requires_grad_() for t in tensors[: num_dense + 1]]
+            with torch.enable_grad():
+                own = dict(zip(stack.names, leaves, strict=False))
+                differentiable = stack.logits(own, leaves[-1], batch, masks)
+            logits = differentiable.detach()
             loss = (softplus(logits) - target * logits) @ share
             residual = torch.sigmoid(logits) - target
             # Models don't see each other: each one's part is its own gradient.
-            dense_grads, gathered_grad = pull_back(residual * share)
+            *dense_grads, gathered_grad = torch.autograd.grad(
+                differentiable,
+                leaves,
+                residual * share,
+                allow_unused=True,
+                materialize_grads=True,
+            )
             squares = [residual.square(), (residual + (target - batch.label)).square()]
             # Spelled out: a weight () per model has no further dimension to flatten.
             flat = [g.reshape(stack.num_models, -1) for g in dense_grads]

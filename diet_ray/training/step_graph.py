@@ -3,35 +3,108 @@
 On mini-batches of a few dozen rows, a step's time is the time to call operations, not to do them:
 modules, the autograd engine and `vmap` cost several times what the arithmetic does. Recorded with
 its backward pass for one size of mini-batch, the same step is one list of operations.
+
+`make_fx` records too, but takes a second to load in every process and ten times as long to record.
 """
 
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 _ATEN = torch.ops.aten
 _RESHAPES = (_ATEN.view.default, _ATEN._unsafe_view.default, _ATEN.expand.default)
 _METHODS = ("view", "expand", "transpose", "permute", "unsqueeze", "squeeze", "select", "t")
 _SHARES_MEMORY = (_ATEN.detach.default, _ATEN.alias.default)
+_BY_VALUE = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
-def record(function: Callable[..., Any], arguments: Sequence[Tensor]) -> fx.GraphModule:
-    """`function(*arguments)`, a flat tuple of tensors, for tensors of these shapes and strides.
+def record(
+    function: Callable[..., Sequence[Tensor]], arguments: Sequence[Tensor]
+) -> fx.GraphModule:
+    """`function(*arguments)`, a tuple of tensors, for tensors of these shapes and strides.
 
     What the function decides by shapes is decided for good; if it asks for a tensor's values, this
-    raises RuntimeError. Call the result within `torch.no_grad()`.
+    raises RuntimeError. Tensors that are neither arguments nor computed from them are constants.
+    Call the result within `torch.no_grad()`.
     """
-    module = make_fx(function)(*arguments)
-    _simplify(module.graph)
-    module.recompile()
-    spoken = fx.GraphModule(module, _in_python(module.graph))
+    recorder = _Recorder(arguments)
+    with recorder:
+        outputs = function(*arguments)
+    graph = recorder.graph
+    graph.output(tuple(recorder.node(o) for o in outputs))
+    _simplify(graph)
+    module = fx.GraphModule(recorder.constants, graph)
+    spoken = fx.GraphModule(recorder.constants, _in_python(graph))
+    for node in itertools.chain(module.graph.nodes, spoken.graph.nodes):
+        node.meta.clear()
     return spoken if _agree(spoken, module, arguments) else module
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes down every operation beneath autograd and `vmap`, as it is done."""
+
+    def __init__(self, arguments: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.graph = fx.Graph()
+        self.constants = nn.Module()
+        self._nodes: dict[int, fx.Node] = {}
+        # An id tells a tensor only while it lives.
+        self._alive: list[Tensor] = []
+        for i, tensor in enumerate(arguments):
+            self._remember(tensor, self.graph.placeholder(f"argument_{i}"))
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # True would load the compiler.
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        self._refuse_values(func, args)
+        result = func(*args, **kwargs)
+        node = self.graph.call_function(
+            func, tree_map(self.node, args), tree_map(self.node, kwargs)
+        )
+        if isinstance(result, Tensor):
+            self._remember(result, node)
+        else:
+            for i, part in enumerate(result):
+                if isinstance(part, Tensor):
+                    self._remember(part, self.graph.call_function(operator.getitem, (node, i)))
+        return result
+
+    def node(self, value: Any) -> Any:
+        """The node of a tensor; anything else is itself."""
+        if not isinstance(value, Tensor):
+            return value
+        if id(value) not in self._nodes:
+            name = f"constant_{len(self._nodes)}"
+            self.constants.register_buffer(name, value.detach())
+            self._remember(value, self.graph.get_attr(name))
+        return self._nodes[id(value)]
+
+    def _remember(self, tensor: Tensor, node: fx.Node) -> None:
+        node.meta["val"] = tensor
+        self._nodes[id(tensor)] = node
+        self._alive.append(tensor)
+
+    def _refuse_values(self, func: Any, args: tuple[Any, ...]) -> None:
+        if func is _ATEN.index.Tensor:
+            refused = any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
+        else:
+            refused = not _BY_VALUE.isdisjoint(func.tags)
+        if refused:
+            raise RuntimeError(f"{func}: what it does depends on a tensor's values")
 
 
 def _in_python(graph: fx.Graph) -> fx.Graph:
