@@ -22,6 +22,8 @@ from torch.utils._pytree import tree_map
 _ATEN = torch.ops.aten
 _RESHAPES = (_ATEN.view.default, _ATEN._unsafe_view.default, _ATEN.expand.default)
 _METHODS = ("view", "expand", "transpose", "permute", "unsqueeze", "squeeze", "select", "t")
+_OVERLOADS_ALONE = ("index", "index_put")
+"""Whose functions don't take what the overloads take: indices that are None."""
 _SHARES_MEMORY = (_ATEN.detach.default, _ATEN.alias.default)
 _BY_VALUE = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
@@ -118,7 +120,7 @@ def _in_python(graph: fx.Graph) -> fx.Graph:
         name = node.target.overloadpacket.__name__.removeprefix("_unsafe_")
         if hasattr(torch.Tensor, name) and name in _METHODS:
             node.op, node.target = "call_method", name
-        elif hasattr(torch, name):
+        elif hasattr(torch, name) and name not in _OVERLOADS_ALONE:
             node.target = getattr(torch, name)
     return copied
 
@@ -127,7 +129,8 @@ def _agree(module: fx.GraphModule, other: fx.GraphModule, arguments: Sequence[Te
     """Whether both give the same, bit for bit."""
     try:
         with torch.no_grad():
-            pairs = zip(module(*arguments), other(*arguments), strict=True)
+            # Called as a module, it would print where it fails.
+            pairs = zip(module.forward(*arguments), other.forward(*arguments), strict=True)
             return all(torch.equal(a, b) for a, b in pairs)
     except (TypeError, RuntimeError):
         return False

@@ -69,3 +69,22 @@ def test_what_depends_on_values_is_refused() -> None:
 
     with pytest.raises(RuntimeError):
         record(function, (torch.randn(3),))
+
+
+def test_indices_and_sizes_that_depend_on_values() -> None:
+    i, j = torch.triu_indices(4, 4, offset=1)
+
+    def function(x: Tensor) -> tuple[Tensor]:
+        return (grad(lambda own: (own @ own.transpose(1, 2))[:, i, j].square().sum())(x),)
+
+    recorded = record(function, (torch.randn(2, 4, 3),))
+    other = torch.randn(2, 4, 3)
+    torch.testing.assert_close(recorded(other), function(other))
+    with pytest.raises(RuntimeError, match="depends on a tensor's values"):
+        record(lambda x: (x[x > 0],), (torch.randn(3),))
+
+
+def test_tensors_from_outside_are_constants() -> None:
+    constant = torch.randn(3)
+    recorded = record(lambda x: (x * constant,), (torch.randn(3),))
+    torch.testing.assert_close(recorded(torch.ones(3))[0], constant)
