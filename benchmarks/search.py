@@ -9,8 +9,8 @@ Prints one JSON object; what is compared is compared within the run:
 - `synthetic`: a generated log of `--rows` rows, distilled at the default effort; the architectures
   that the catalogue began with, two seeds. `iteration_speedup`, everything counted (starting the
   search, its workers and trials, evaluation), by the clock with as many full runs at a time as
-  there are cores; `iteration_speedup_by_run_seconds` between the runs alone; `amortised_speedup`
-  with the distillation, projected to 40 candidates at the same cost each; the
+  there are cores; `amortised_speedup` with the distillation, projected to 40 candidates at the same
+  cost each; either `_by_cpu_time`, of the full runs alone against that of all processes; the
   `resolved_pair_accuracy` of that very run; `search_overhead`, the share of the search's
   wall-clock outside training and evaluation.
 - `movielens`: the same with 40 candidates that differ in architecture, sizes and rates, where

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.laboratory.candidates import candidates_of
 from benchmarks.laboratory.logs import EXAMPLES, TEST_FRACTION
+from benchmarks.processes import CpuClock
 from benchmarks.scoring.legs import ray_folder
 from diet_ray.cluster import connect
 from diet_ray.data.log import PreparedLog
@@ -89,38 +93,67 @@ def movielens(path: Path) -> Trial:
 def compared(trial: Trial, folder: Path) -> dict[str, Any]:
     """Distils the log, searches it, trains all candidates on the full log, in this order."""
     run = RunFolder(folder / trial.name)
-    with ray_folder():
+    kept = run.path.with_suffix(".distill.json")
+    with ray_folder(), CpuClock() as clock:
+        begin_s = time.time()
         connect(object_store_bytes=OBJECT_STORE_BYTES, include_dashboard=False)
         if not (run.distilled / "manifest.json").exists():
             distill(trial.distill, run.path)
+            end_s = time.time()
+            cpu_s = clock.between(begin_s, end_s)
+            kept.write_text(json.dumps({"seconds": end_s - begin_s, "cpu_seconds": cpu_s}))
         dataset = DistilledDataset.load(run.distilled)
         log = PreparedLog.open(str(run.log))
-        seconds = float(dataset.manifest.details["distill_seconds"])
         # Full runs are kept from one call to the next; the search is done anew.
         (run.path / "consistency" / "trials.jsonl").unlink(missing_ok=True)
+        searched_s: list[float] = []
+
+        def watch(what: str, done: int, total: int) -> None:
+            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+            if what == "distilled runs" and done == total:
+                searched_s.append(time.time())
+
+        seconds = float(dataset.manifest.details["distill_seconds"])
+        distilled = DistilledSet.of(dataset, distill_seconds=seconds)
+        config = ConsistencyConfig(seeds=tuple(range(NUM_SEEDS)), baselines=())
+        candidates, out = trial.candidates(log), run.path / "consistency"
+        begin_s = time.time()
         report = compare(
-            DistilledSet.of(dataset, distill_seconds=seconds),
-            log,
-            trial.candidates(log),
-            ConsistencyConfig(seeds=tuple(range(NUM_SEEDS)), baselines=()),
-            run.path / "consistency",
-            dataset=trial.name,
+            distilled, log, candidates, config, out, dataset=trial.name, progress=watch
         )
-    return figures(report)
+        search_cpu_s = clock.between(begin_s, searched_s[0])
+    return figures(report, search_cpu_s, json.loads(kept.read_text()))
 
 
-def figures(report: ConsistencyReport) -> dict[str, Any]:
-    """What a benchmark prints of a comparison."""
+def figures(
+    report: ConsistencyReport, search_cpu_s: float, distilling: dict[str, float]
+) -> dict[str, Any]:
+    """What a benchmark prints of a comparison.
+
+    search_cpu_s: CPU seconds of the search and all its processes; distilling: `seconds` and
+    `cpu_seconds` of preparing and distilling the log.
+    """
+    full_cpu_s = report["full_run_cpu_seconds"]
+    assert full_cpu_s is not None
+    share = AMORTISED_CANDIDATES / report["num_counted"]
     return {
         "iteration_speedup": report["iteration_speedup"],
-        "iteration_speedup_by_run_seconds": report["full_run_seconds"]
-        / report["distilled_run_seconds"],
-        "amortised_speedup": amortised(report, AMORTISED_CANDIDATES),
+        "iteration_speedup_by_cpu_time": full_cpu_s / search_cpu_s,
+        "amortised_speedup": amortised(report, AMORTISED_CANDIDATES, report["distill_seconds"]),
+        "amortised_speedup_with_preparation": amortised(
+            report, AMORTISED_CANDIDATES, distilling["seconds"]
+        ),
+        "amortised_speedup_by_cpu_time": full_cpu_s
+        * share
+        / (distilling["cpu_seconds"] + search_cpu_s * share),
         "search_overhead": report["search_overhead_seconds"] / report["distilled_seconds"],
+        "search_cpu_seconds": search_cpu_s,
+        "distilling": distilling,
         **{
             key: report[key]  # type: ignore[literal-required]
             for key in (
                 "resolved_pair_accuracy",
+                "resolved_pair_accuracy_interval",
                 "kendall_tau",
                 "num_rows_full",
                 "num_rows_distilled",
@@ -128,23 +161,26 @@ def figures(report: ConsistencyReport) -> dict[str, Any]:
                 "full_seconds",
                 "distilled_seconds",
                 "distill_seconds",
-                "full_run_seconds",
-                "distilled_run_seconds",
+                "full_run_cpu_seconds",
+                "distilled_run_cpu_seconds",
                 "num_workers",
                 "num_full_runs_reused",
             )
         },
-        "seconds_by_candidate": {
-            c["name"]: [sum(c[arm]["seconds"]) for arm in ("full", "distilled")]
+        "by_candidate": {
+            c["name"]: {
+                arm: {"auc": c[arm]["auc"], "seconds": sum(c[arm]["seconds"])}
+                for arm in ("full", "distilled")
+            }
             for c in report["candidates"]
         },
     }
 
 
-def amortised(report: ConsistencyReport, num_candidates: int) -> float:
+def amortised(report: ConsistencyReport, num_candidates: int, distill_s: float) -> float:
     """Full over distilling and distilled, by the clock, with the mean candidate's cost of each; the
     search's overhead is counted once."""
     share = num_candidates / report["num_counted"]
     full, overhead = report["full_seconds"] * share, report["search_overhead_seconds"]
     distilled = (report["distilled_seconds"] - overhead) * share + overhead
-    return full / (report["distill_seconds"] + distilled)
+    return full / (distill_s + distilled)

@@ -38,7 +38,7 @@ Interval = tuple[float, float] | None
 class Arm:
     """Runs of every candidate: `ranking` and `regret` (n, S); `blocks` (n, S, K).
 
-    `blocks` is the figure on each of K consecutive parts of the ranking slice; blocks where it is
+    `regret` is NaN for runs that weren't judged on the regret slice. `blocks` is the figure on each of K consecutive parts of the ranking slice; blocks where it is
     undefined hold NaN. K may be 0.
     """
 
@@ -50,13 +50,14 @@ class Arm:
     def of(cls, runs: Sequence[Sequence[Evaluation]], *, by_logloss: bool = False) -> Arm:
         """From the evaluations of each candidate's runs, equally many each; AUC unless said."""
 
-        def figures(pick: Callable[[Evaluation], float]) -> Array:
-            return np.array([[pick(e) for e in row] for row in runs], dtype=np.float64)
+        def figures(pick: Callable[[Evaluation], float | None], sign: int = 1) -> Array:
+            # None becomes NaN.
+            return sign * np.array([[pick(e) for e in row] for row in runs], dtype=np.float64)
 
         if by_logloss:
             return cls(
-                ranking=figures(lambda e: -e.logloss),
-                regret=figures(lambda e: -e.regret_logloss),
+                ranking=figures(lambda e: e.logloss, -1),
+                regret=figures(lambda e: e.regret_logloss, -1),
                 blocks=np.empty((len(runs), len(runs[0]), 0)),
             )
         blocks = [

@@ -93,11 +93,12 @@ class DistilledSet:
 
 
 class ArmReport(TypedDict):
-    """One value a seed; `auc` and `logloss` on the ranking slice, `regret_auc` on the later one."""
+    """One value a seed; `auc` and `logloss` on the ranking slice, `regret_auc` on the later one, null
+    for distilled runs, which aren't judged there."""
 
     auc: list[float]
     logloss: list[float]
-    regret_auc: list[float]
+    regret_auc: list[float | None]
     seconds: list[float]
 
 
@@ -151,6 +152,9 @@ class ConsistencyReport(Fidelity, Ceiling):
     full_run_seconds: float
     """Sum over runs, each in its own process."""
     distilled_run_seconds: float
+    full_run_cpu_seconds: float | None
+    """Of the processes that the runs were in; null if some were paid for before it was kept."""
+    distilled_run_cpu_seconds: float | None
     num_workers: int
     num_full_runs_reused: int
     candidates: list[CandidateReport]
@@ -365,6 +369,8 @@ class _Costs:
         self.num_runs = len(full)
         self.full_run_seconds = sum(r.seconds for r in full)
         self.distilled_run_seconds = sum(r.seconds for r in distilled)
+        self.full_run_cpu_seconds = _total_or_none([r.cpu_seconds for r in full])
+        self.distilled_run_cpu_seconds = _total_or_none([r.cpu_seconds for r in distilled])
         self.full_seconds = self.full_run_seconds / self.num_workers
         self.distilled_seconds = arms.search.wall_seconds
         self.distill_seconds = distill_seconds
@@ -384,6 +390,11 @@ class _Costs:
         train = total / self.num_runs - self.mean_evaluation
         fraction = max(train / self.mean_full_train, self.distilled_visits / self.full_visits)
         return min(1.0, float(f"{fraction:.3g}"))
+
+
+def _total_or_none(seconds: Sequence[float | None]) -> float | None:
+    known = [s for s in seconds if s is not None]
+    return sum(known) if len(known) == len(seconds) else None
 
 
 def _baselines(
@@ -444,7 +455,8 @@ def _report(
     better = np.flatnonzero(means >= np.median(means)).tolist()
     full_loss = arms.arm(arms.full, by_logloss=True)
     loss = arms.arm(arms.distilled, by_logloss=True).ranking.mean(axis=1)
-    forward = FORWARD_SHARE * len(rows)
+    full_visits = costs.full_visits + FORWARD_SHARE * len(rows)
+    distilled_visits = costs.distilled_visits + FORWARD_SHARE * rows.num_ranking
     errors = arms.errors()
     return ConsistencyReport(
         dataset=dataset,
@@ -463,8 +475,7 @@ def _report(
         resolution_threshold=noise.threshold if noise else None,
         num_unresolved_distilled_pairs=noise.num_unresolved_pairs if noise else None,
         row_visit_fraction=costs.distilled_visits / costs.full_visits,
-        row_visit_fraction_with_evaluation=(costs.distilled_visits + forward)
-        / (costs.full_visits + forward),
+        row_visit_fraction_with_evaluation=distilled_visits / full_visits,
         iteration_speedup=costs.full_seconds / costs.distilled_seconds,
         amortised_speedup=costs.full_seconds / (costs.distilled_seconds + costs.distill_seconds),
         full_seconds=costs.full_seconds,
@@ -473,6 +484,8 @@ def _report(
         search_overhead_seconds=arms.search.search_overhead_s,
         full_run_seconds=costs.full_run_seconds,
         distilled_run_seconds=costs.distilled_run_seconds,
+        full_run_cpu_seconds=costs.full_run_cpu_seconds,
+        distilled_run_cpu_seconds=costs.distilled_run_cpu_seconds,
         num_workers=costs.num_workers,
         num_full_runs_reused=arms.full_runs.num_reused,
         candidates=[

@@ -34,21 +34,26 @@ class EvaluationRows:
     def select(self, selection: FieldSelection) -> EvaluationRows:
         return EvaluationRows(selection(self.batch), self.num_ranking)
 
+    def ranking_alone(self) -> EvaluationRows:
+        """Without the later rows, which say nothing of a ranking."""
+        return EvaluationRows(self.batch[: self.num_ranking], self.num_ranking)
+
     def to(self, device: str) -> EvaluationRows:
         return EvaluationRows(self.batch.to(device), self.num_ranking)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Figures of one model; `auc` and `logloss` on the ranking slice, `regret_*` on the later one.
+    """Figures of one model; `auc` and `logloss` on the ranking slice, `regret_*` on the later one,
+    None if it wasn't judged there.
 
     `block_auc` are those of the ranking slice's blocks, None where a block has one class only.
     """
 
     auc: float
     logloss: float
-    regret_auc: float
-    regret_logloss: float
+    regret_auc: float | None
+    regret_logloss: float | None
     block_auc: tuple[float | None, ...]
 
 
@@ -87,13 +92,14 @@ def evaluation_of(logit: Tensor, rows: EvaluationRows) -> Evaluation:
         raise ArithmeticError("predictions are not finite: training diverged; lower learning_rate")
     label = rows.batch.label.cpu()
     first, second = slice(0, rows.num_ranking), slice(rows.num_ranking, None)
+    has_later = len(rows) > rows.num_ranking
     edges = np.linspace(0, rows.num_ranking, NUM_BLOCKS + 1).astype(int)
     blocks = [slice(a, b) for a, b in pairwise(edges)]
     return Evaluation(
         auc=float(auc(label[first], logit[first])),
         logloss=float(log_loss(label[first], logit[first])),
-        regret_auc=float(auc(label[second], logit[second])),
-        regret_logloss=float(log_loss(label[second], logit[second])),
+        regret_auc=float(auc(label[second], logit[second])) if has_later else None,
+        regret_logloss=float(log_loss(label[second], logit[second])) if has_later else None,
         block_auc=tuple(_auc_or_none(label[b], logit[b]) for b in blocks),
     )
 

@@ -88,6 +88,8 @@ class RunResult:
     num_steps: int
     curve: tuple[tuple[int, float], ...]
     """(rows trained on, mean training loss since the point before)"""
+    cpu_seconds: float | None = None
+    """Of the process, training and evaluation; what other work on the machine hardly changes."""
 
     @property
     def seconds(self) -> float:
@@ -121,12 +123,12 @@ def streamed_run(
     device: str = "cpu",
 ) -> RunResult:
     """Trains on the rows of a stream as full training would, in order, and evaluates."""
-    begin_s = time.perf_counter()
+    begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
     model = build(candidate, features, seed).to(device)
     selection = fields_of(candidate, features)
     selected = (selection(batch) for batch in stream)
     fitted = fit(model, selected, candidate.optimizer, config.batch_size_of(candidate))
-    return _judged(candidate, seed, model, fitted, rows.select(selection), begin_s)
+    return _judged(candidate, seed, model, fitted, rows.select(selection), begin_s, begin_cpu_s)
 
 
 class DistilledRun:
@@ -144,7 +146,7 @@ class DistilledRun:
         seed: int,
         device: str = "cpu",
     ) -> None:
-        begin_s = time.perf_counter()
+        begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
         self.candidate = candidate
         self.seed = seed
         self._selection = fields_of(candidate, features)
@@ -160,6 +162,7 @@ class DistilledRun:
         self.num_steps_planned = recipe.epochs * -(-len(train) // batch_size)
         self.num_steps = self.num_rows = 0
         self.train_seconds = time.perf_counter() - begin_s
+        self.cpu_seconds = time.process_time() - begin_cpu_s
         self.evaluation_seconds = 0.0
         self._losses: list[Tensor] = []
         self._curve: list[tuple[int, float]] = []
@@ -173,7 +176,7 @@ class DistilledRun:
 
     def advance(self, num_steps: int) -> None:
         """Takes up to `num_steps` more steps; fewer if the run ends before."""
-        begin_s = time.perf_counter()
+        begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
         self.model.train()
         for _ in range(min(num_steps, self.num_steps_planned - self.num_steps)):
             batch, target, weight = next(self._batches)
@@ -184,6 +187,7 @@ class DistilledRun:
             if len(self._losses) == STEPS_PER_POINT:
                 self._close_point()
         self.train_seconds += time.perf_counter() - begin_s
+        self.cpu_seconds += time.process_time() - begin_cpu_s
 
     @property
     def done(self) -> bool:
@@ -191,9 +195,10 @@ class DistilledRun:
 
     def result(self, rows: EvaluationRows) -> RunResult:
         """Judges the model as it stands."""
-        begin_s = time.perf_counter()
+        begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
         evaluation = evaluate(self.model, rows.select(self._selection))
         self.evaluation_seconds += time.perf_counter() - begin_s
+        self.cpu_seconds += time.process_time() - begin_cpu_s
         if self._losses:
             self._close_point()
         return RunResult(
@@ -205,6 +210,7 @@ class DistilledRun:
             row_visits=float(self.num_rows),
             num_steps=self.num_steps,
             curve=tuple(self._curve),
+            cpu_seconds=self.cpu_seconds,
         )
 
     def _close_point(self) -> None:
@@ -279,6 +285,7 @@ def _judged(
     fitted: FitResult,
     rows: EvaluationRows,
     begin_s: float,
+    begin_cpu_s: float,
 ) -> RunResult:
     trained_s = time.perf_counter()
     evaluation = evaluate(model, rows)
@@ -291,4 +298,5 @@ def _judged(
         row_visits=float(fitted.num_rows),
         num_steps=fitted.num_steps,
         curve=fitted.loss_curve,
+        cpu_seconds=time.process_time() - begin_cpu_s,
     )

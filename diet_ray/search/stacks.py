@@ -89,7 +89,7 @@ class StackedRun:
         recipe: Recipe,
         device: str = "cpu",
     ) -> None:
-        begin_s = time.perf_counter()
+        begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
         if recipe.order != "time":
             raise NotStackable(f"rows come in order `{recipe.order}`, another one for each seed")
         self.members = tuple(members)
@@ -116,13 +116,15 @@ class StackedRun:
         self._curve: list[tuple[int, Tensor]] = []
         self.evaluation_seconds = 0.0
         self.train_seconds = time.perf_counter() - begin_s
+        self.cpu_seconds = time.process_time() - begin_cpu_s
 
     def advance(self, num_steps: int) -> None:
         """Takes up to `num_steps` more steps; fewer if the runs end before."""
-        begin_s = time.perf_counter()
+        begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
         for _ in range(min(num_steps, self.num_steps_planned - self.num_steps)):
             self._step()
         self.train_seconds += time.perf_counter() - begin_s
+        self.cpu_seconds += time.process_time() - begin_cpu_s
 
     def _step(self) -> None:
         begin = self.num_steps % self._steps_per_epoch * self._batch_size
@@ -146,7 +148,7 @@ class StackedRun:
     def results(self, rows: EvaluationRows) -> tuple[RunResult | str, ...]:
         """Judges every model as it stands, in the order of the members; a run that has diverged is
         a line of text. Seconds are each run's share."""
-        begin_s = time.perf_counter()
+        begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
         selected = rows.select(self._selection)
         logits = self._stack.predict(selected.batch).cpu()
         if self._losses:
@@ -157,6 +159,7 @@ class StackedRun:
         ]
         evaluations = [_judged(own, selected) for own in logits]
         self.evaluation_seconds += time.perf_counter() - begin_s
+        self.cpu_seconds += time.process_time() - begin_cpu_s
         share = 1.0 / len(self.members)
         return tuple(
             evaluation
@@ -170,6 +173,7 @@ class StackedRun:
                 row_visits=float(self.num_rows),
                 num_steps=self.num_steps,
                 curve=curve,
+                cpu_seconds=self.cpu_seconds * share,
             )
             for member, evaluation, curve in zip(self.members, evaluations, curves, strict=True)
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,6 +118,7 @@ def search(
 ) -> SearchResult:
     """Trains every candidate on the distilled rows; a line of `<out>/trials.jsonl` each.
 
+    Candidates are judged on the ranking slice of the evaluation rows.
     What is on record there of the same rows, recipe and settings isn't done again. Raises
     `ClusterError` if the cluster has too few CPUs, `OutputError` if `out` can't be written.
     """
@@ -125,6 +126,7 @@ def search(
     begin_s = time.perf_counter()
     resolved = (workers or WorkersConfig()).resolve(len(candidates))
     device = "cuda" if resolved.use_gpu else "cpu"
+    rows = replace(rows, evaluation=rows.evaluation.ranking_alone())
     records = Records(out, rows, to_mapping(config) | {"device": device})
     known = {i: t for i, c in enumerate(candidates) if (t := records.known(c)) is not None}
     before_s = records.seconds([t.candidate for t in known.values()])

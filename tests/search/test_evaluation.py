@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +46,14 @@ def test_figures_are_those_of_each_slice() -> None:
     assert found.regret_logloss == log_loss(label[200:], logit[200:])
     assert len(found.block_auc) == NUM_BLOCKS
     assert found.block_auc[1] == auc(label[25:50], logit[25:50])
+
+
+def test_a_ranking_needs_no_later_rows() -> None:
+    rows = evaluation_rows(memory_log(), 400)
+    model = build(Candidate(name="m", architecture="dnn"), FEATURES, seed=1)
+    whole, found = evaluate(model, rows), evaluate(model, rows.ranking_alone())
+    assert len(rows.ranking_alone()) == 200
+    assert found == replace(whole, regret_auc=None, regret_logloss=None)
 
 
 def test_a_block_of_one_class_has_no_auc() -> None:

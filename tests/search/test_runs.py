@@ -42,7 +42,7 @@ def distilled_rows(num_rows: int = 100) -> TrainingRows:
 
 
 def without_seconds(result: RunResult) -> RunResult:
-    return dataclasses.replace(result, train_seconds=0.0, evaluation_seconds=0.0)
+    return dataclasses.replace(result, train_seconds=0.0, evaluation_seconds=0.0, cpu_seconds=0.0)
 
 
 def test_a_full_run_is_one_pass_in_time_order() -> None:
