@@ -21,6 +21,8 @@ from diet_ray import DistilledDataset
 from diet_ray.cli import main
 from diet_ray.config import from_mapping, to_mapping
 from diet_ray.data.log import PreparedLog
+from diet_ray.distillation.proxy import Proxies, Proxy
+from diet_ray.distillation.run import RunFolder, load_proxies
 from diet_ray.influence import closed_forms
 from diet_ray.models.catalogue import Candidate
 from diet_ray.models.layers import Output
@@ -152,11 +154,42 @@ def test_search_prints_a_ranking(
 def test_search_says_which_differences_are_noise(
     run: Path, candidates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert diet("search", run, "--candidates", candidates, "--out", tmp_path / "found") == 0
+    command = ("search", run, "--candidates", candidates, "--out", tmp_path / "found")
+    assert diet(*command, "--confirm", "--top", "2") == 0
     kept = json.loads((tmp_path / "found" / "ranking.json").read_text())
     printed = capsys.readouterr().out
+    confirmed = printed[printed.index("Confirmed") :]
+    for place, row in enumerate(kept["ranking"]):
+        assert (row["full_auc"] is not None) == (place < 2)
+        if place < 2:
+            assert f"{row['full_auc']:.4f}" in confirmed
     assert "places" in printed
     assert f"not resolved: {kept['num_unresolved_pairs']} of 3 pairs" in printed
+
+
+def test_search_takes_as_many_rows_as_an_error_wants(
+    run: Path,
+    candidates: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ("search", run, "--candidates", candidates, "--seeds", "1", "--out", tmp_path / "out")
+    line = refused(capsys, *command, "--evaluation-error", "0.05")
+    assert line == "diet: --evaluation-error: takes a run of two proxies or more"
+
+    def two(folder: RunFolder) -> Proxies:
+        found = load_proxies(folder)
+        other = Candidate(name="other", architecture="lr")
+        found.all.append(Proxy(other, found.lead.model.features, seed=1))
+        return found
+
+    monkeypatch.setattr(comparison, "load_proxies", two)
+    assert diet(*command, "--evaluation-error", "0.0001") == 0
+    printed = capsys.readouterr().out
+    num_test_rows = PreparedLog.open(str(run / "log")).num_test_rows
+    assert f"Evaluation: {num_test_rows:,} rows" in printed
+    assert "above the 0.0001" in printed
 
 
 def test_search_goes_on_with_the_recipe_that_anchors_speak_for(
@@ -195,7 +228,8 @@ def test_search_goes_on_with_the_recipe_that_anchors_speak_for(
     for row in kept["ranking"]:
         candidate = from_mapping(Candidate, row["candidate"], "candidate")
         alone = distilled_run(candidate, train, log.features, recipe, rows, seed=0)
-        assert row["mean_auc"] == alone.evaluation.auc
+        assert row["mean_auc"] == pytest.approx(alone.evaluation.auc, abs=1e-3)
+        assert row["full_auc"] is None
 
 
 def test_anchors_must_be_candidates(

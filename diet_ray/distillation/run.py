@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from diet_ray.config import from_mapping, to_mapping
-from diet_ray.data.batch import Batch
 from diet_ray.data.log import PreparedLog, Stage
 from diet_ray.data.prepare import append, prepare
 from diet_ray.data.schema import Schema
@@ -117,8 +115,8 @@ def load_run_config(run: RunFolder) -> DistillConfig:
     return from_mapping(DistillConfig, content, str(run.config))
 
 
-def load_proxy(run: RunFolder) -> Callable[[Batch], Tensor]:
-    """The proxies after the last stage, as a function from rows to logits (B,)."""
+def load_proxies(run: RunFolder) -> Proxies:
+    """The proxies after the last stage. Raises `DataError` if there is none yet."""
     config = load_run_config(run)
     log = PreparedLog.open(str(run.log))
     snapshots = Snapshots(Folder.at(run.memory) / "stages")
@@ -126,7 +124,7 @@ def load_proxy(run: RunFolder) -> Callable[[Batch], Tensor]:
     if committed is None:
         raise DataError(f"{run.memory}: no stage is committed yet: run `diet distill` first")
     proxies = Proxies(config.proxies, log.features_at(committed.stage), config.seed)
-    return StreamState.from_blobs(proxies, snapshots.state(committed)).proxies.predict
+    return StreamState.from_blobs(proxies, snapshots.state(committed)).proxies
 
 
 def _claim(run: RunFolder, config: DistillConfig) -> bool:

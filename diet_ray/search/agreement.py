@@ -38,8 +38,8 @@ Interval = tuple[float, float] | None
 class Arm:
     """Runs of every candidate: `ranking` and `regret` (n, S); `blocks` (n, S, K).
 
-    `regret` is NaN for runs that weren't judged on the regret slice. `blocks` is the figure on each of K consecutive parts of the ranking slice; blocks where it is
-    undefined hold NaN. K may be 0.
+    `regret` is NaN for runs that weren't judged on the regret slice. `blocks` is the figure on each
+    of K consecutive parts of the ranking slice; blocks where it is undefined hold NaN. K may be 0.
     """
 
     ranking: Array

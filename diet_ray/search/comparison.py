@@ -12,7 +12,8 @@ from rich.table import Table
 
 from diet_ray.config import to_mapping
 from diet_ray.data.log import PreparedLog
-from diet_ray.distillation.run import RunFolder, load_proxy, load_run_config
+from diet_ray.distillation.run import RunFolder, load_proxies, load_run_config
+from diet_ray.errors import ConfigError
 from diet_ray.memory.dataset import DistilledDataset
 from diet_ray.models.catalogue import Candidate
 from diet_ray.progress import Progress
@@ -33,6 +34,7 @@ from diet_ray.search.evaluation import EvaluationRows
 from diet_ray.search.evaluation import evaluation_rows as take_evaluation_rows
 from diet_ray.search.run_set import DistilledRows
 from diet_ray.search.runs import FullRunConfig, TrainingRows
+from diet_ray.search.sampling_error import difference_error, rows_for_error
 from diet_ray.search.trials import SearchConfig, SearchResult, search, write_ranking
 from diet_ray.search.workers import WorkersConfig
 from diet_ray.training.full_runs import FullRuns, train_full
@@ -48,16 +50,20 @@ def search_run(
     console: Console,
     anchors: Mapping[str, float] | None = None,
     num_confirmed: int = 0,
+    evaluation_error: float | None = None,
 ) -> SearchResult:
     """Ranks candidates on a run's distilled dataset; results in `out`, the table on `console`.
 
     With `anchors`, full AUCs of some of the candidates by name, the recipe is calibrated on them.
-    The `num_confirmed` best are then trained on the full log with as many seeds.
+    The `num_confirmed` best are then trained on the full log with as many seeds. `evaluation_error`
+    bounds the standard error of a difference of AUCs, and replaces `evaluation_rows`.
     """
     run = RunFolder(path)
     dataset = DistilledDataset.load(run.distilled)
     log = PreparedLog.open(str(run.log))
     require_same_features(dataset.features, log.features)
+    if evaluation_error is not None:
+        evaluation_rows = _rows_enough(run, log, evaluation_rows, evaluation_error, console)
     rows = DistilledRows(
         train=_training_rows(dataset),
         features=log.features,
@@ -116,7 +122,7 @@ def compare_run(
             config,
             out,
             dataset=path.name,
-            proxy=load_proxy(run),
+            proxy=load_proxies(run).predict,
             progress=on_runs,
         )
     write(report, out / "consistency.json")
@@ -133,6 +139,33 @@ def compare_run(
 
 def _training_rows(dataset: DistilledDataset) -> TrainingRows:
     return TrainingRows(dataset.batch(), dataset.targets(), dataset.weights.float())
+
+
+def _rows_enough(
+    run: RunFolder, log: PreparedLog, num_pilot_rows: int, bound: float, console: Console
+) -> int:
+    """Evaluation rows, both slices, that keep the error of a difference of AUCs within a bound.
+
+    As far as the run's proxies differ, on some rows: models that are trained on the whole log.
+    """
+    proxies = load_proxies(run).all
+    if len(proxies) < 2:
+        raise ConfigError("--evaluation-error: takes a run of two proxies or more")
+    pilot = take_evaluation_rows(log, num_pilot_rows).ranking_alone()
+    label = pilot.batch.label.double().numpy()
+    scores = [proxy.predict(pilot.batch).double().numpy() for proxy in proxies]
+    error = difference_error(label, scores)
+    wanted = 2 * rows_for_error(error, len(pilot), bound)
+    found = min(wanted, log.num_test_rows)
+    line = f"Evaluation: {fmt.count(found)} rows, half of them to rank on"
+    if found < wanted:
+        error *= (len(pilot) / (found / 2)) ** 0.5
+        line += (
+            f": all that the test part has; its error of a difference is "
+            f"{fmt.significant(error)} AUC, above the {fmt.significant(bound)} asked for"
+        )
+    console.print(line, soft_wrap=True)
+    return found
 
 
 def _calibrate(

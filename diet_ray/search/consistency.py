@@ -93,8 +93,10 @@ class DistilledSet:
 
 
 class ArmReport(TypedDict):
-    """One value a seed; `auc` and `logloss` on the ranking slice, `regret_auc` on the later one, null
-    for distilled runs, which aren't judged there."""
+    """One value a seed; `auc` and `logloss` on the ranking slice, `regret_auc` on the later one.
+
+    Distilled runs aren't judged on the later slice: null.
+    """
 
     auc: list[float]
     logloss: list[float]
