@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
+from torch import nn
 
 from diet_ray.data.batch import FeatureSpec
 from diet_ray.data.selection import FieldSelection, select_fields
@@ -42,6 +43,7 @@ from diet_ray.models.pnn import PNN
 from diet_ray.models.sim import SIM
 from diet_ray.models.transact import TransAct
 from diet_ray.models.wide_deep import WideDeep
+from diet_ray.models.wrapped import wrapped
 from diet_ray.models.xdeepfm import XDeepFM
 from diet_ray.training.config import OptimizerConfig
 
@@ -91,7 +93,8 @@ class Candidate:
 
     name: str
     architecture: str
-    """A key of `ARCHITECTURES`, or `module:Class` for a `Recommender` of your own."""
+    """A key of `ARCHITECTURES`, or `module:Class` for a class of your own: a `Recommender`, or
+    any module, see `diet_ray.models.wrapped`."""
     embedding_size: int = 16
     hidden_sizes: tuple[int, ...] = (128, 64)
     dropout: float = 0.0
@@ -161,9 +164,9 @@ def recommender_class(candidate: Candidate) -> type[Recommender]:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as e:
         raise ConfigError(f"{where}: can't import architecture `{architecture}`: {e}") from None
-    if not (isinstance(found, type) and issubclass(found, Recommender)):
-        raise ConfigError(f"{where}: `{architecture}` is no subclass of Recommender")
-    return found
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ConfigError(f"{where}: `{architecture}` is no subclass of torch.nn.Module")
+    return found if issubclass(found, Recommender) else wrapped(found)  # type: ignore[arg-type]
 
 
 def fields_of(candidate: Candidate, features: FeatureSpec) -> FieldSelection:

@@ -32,6 +32,7 @@ from diet_ray.search.consistency import (
 )
 from diet_ray.search.evaluation import EvaluationRows
 from diet_ray.search.evaluation import evaluation_rows as take_evaluation_rows
+from diet_ray.search.proposals import Proposals
 from diet_ray.search.run_set import DistilledRows
 from diet_ray.search.runs import FullRunConfig, TrainingRows
 from diet_ray.search.sampling_error import difference_error, rows_for_error
@@ -42,7 +43,7 @@ from diet_ray.training.full_runs import FullRuns, train_full
 
 def search_run(
     path: Path,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[Candidate] | Proposals,
     config: SearchConfig,
     workers: WorkersConfig,
     out: Path,
@@ -71,12 +72,15 @@ def search_run(
         evaluation=take_evaluation_rows(log, evaluation_rows),
     )
     calibrated = None
-    if anchors is not None:
+    if anchors is not None and not isinstance(candidates, Proposals):
         found = _calibrate(anchors, candidates, rows, config, workers)
         console.print(_recipe_line(found), soft_wrap=True)
         rows = replace(rows, recipe=found.recipe)
         calibrated = to_mapping(found) | {"recipe": to_mapping(found.recipe)}
-    with Progress(len(candidates), "search", unit="candidates") as progress:
+    num_candidates = (
+        candidates.num_samples if isinstance(candidates, Proposals) else len(candidates)
+    )
+    with Progress(num_candidates, "search", unit="candidates") as progress:
         result = search(candidates, rows, config, workers, out, lambda trial: progress.advance(1))
     write_ranking(result, out, calibrated)
     console.print(_ranking(result))

@@ -6,10 +6,11 @@ candidate's outcome reaches the driver as soon as it is there.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from ray import tune
 
 from diet_ray.models.catalogue import Candidate
 from diet_ray.search.groups import Group
+from diet_ray.search.proposals import Proposals, optuna_search
 from diet_ray.search.run_set import DistilledRows, RunSet
 from diet_ray.search.runs import RunResult
 from diet_ray.search.workers import WorkersConfig, describe
@@ -39,17 +41,25 @@ class Work:
 
     groups: Sequence[Group]
     candidates: Sequence[Candidate]
+    proposals: Proposals | None = None
+    """Where a trial's candidate comes from, if not from `groups`."""
     rows: DistilledRows
     seeds: Sequence[int]
     num_reports: int
     device: str
+
+    def sets(self, config: Mapping[str, Any]) -> list[tuple[Candidate, ...]]:
+        """What the trial of a configuration trains. Raises `ConfigError` for a wrong proposal."""
+        if self.proposals is not None:
+            return [(self.proposals.candidate(config["values"]),)]
+        return [tuple(self.candidates[i] for i in own) for own in self.groups[config["group"]]]
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a trial has of a candidate."""
 
-    index: int
+    candidate: Candidate
     num_reports: int
     result: tuple[RunResult, ...] | str
     """Its runs, one a seed, or an error."""
@@ -75,19 +85,18 @@ class GroupTrial(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._sets = list(self._work.groups[config["group"]])
+        self._sets = self._work.sets(config)
         self._runs: RunSet | None = None
         self._num_reports = 0
 
     def step(self) -> dict[str, Any]:
         work, own = self._work, self._sets[0]
         if self._runs is None:
-            candidates = [work.candidates[i] for i in own]
-            self._runs = RunSet(candidates, work.seeds, work.rows, work.device)
+            self._runs = RunSet(own, work.seeds, work.rows, work.device)
         self._num_reports += 1
         self._runs.advance(self._num_reports / work.num_reports)
         results = self._runs.results()
-        outcomes = [Outcome(i, self._num_reports, r) for i, r in zip(own, results, strict=True)]
+        outcomes = [Outcome(c, self._num_reports, r) for c, r in zip(own, results, strict=True)]
         failed = all(isinstance(r, str) for r in results)
         is_last = failed or self._num_reports == work.num_reports
         if is_last:
@@ -103,16 +112,16 @@ class GroupTrial(tune.Trainable):
 class _Listener(tune.Callback):
     """Hands each candidate's last outcome on."""
 
-    def __init__(self, groups: Sequence[Group], on_outcome: Callable[[Outcome], None]) -> None:
-        self._groups, self._on_outcome = groups, on_outcome
+    def __init__(self, work: Work, on_outcome: Callable[[Outcome], None]) -> None:
+        self._work, self._on_outcome = work, on_outcome
         self._latest: dict[str, list[Outcome]] = {}
-        self._finished: set[int] = set()
-        self.lost: dict[int, str] = {}
+        self._finished: set[str] = set()
+        self.lost: dict[str, str] = {}
         """Candidates whose process died before they were finished, and why."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune saves its callbacks beside a search; what watches it can't be, nor needs to."""
-        return self.__dict__ | {"_on_outcome": None}
+        return self.__dict__ | {"_on_outcome": None, "_work": None}
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -128,13 +137,13 @@ class _Listener(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         cause = trial.get_pickled_error() or trial.get_error() or "its process died"
         text = describe(cause) if isinstance(cause, BaseException) else str(cause)
-        for index in (i for own in self._groups[trial.config["group"]] for i in own):
-            if index not in self._finished:
-                self.lost[index] = text.strip().splitlines()[-1][:500]
+        for candidate in itertools.chain(*self._work.sets(trial.config)):
+            if candidate.name not in self._finished:
+                self.lost[candidate.name] = text.strip().splitlines()[-1][:500]
 
     def _finish(self, trial_id: str) -> None:
         for outcome in self._latest.pop(trial_id, []):
-            self._finished.add(outcome.index)
+            self._finished.add(outcome.candidate.name)
             self._on_outcome(outcome)
 
 
@@ -143,12 +152,22 @@ def run_groups(
     workers: WorkersConfig,
     scheduler: Any,
     on_outcome: Callable[[Outcome], None],
-) -> dict[int, str]:
-    """Trains all groups; returns the candidates that died with their process, and why.
+    known: Sequence[tuple[dict[str, Any], float]] = (),
+) -> dict[str, str]:
+    """Trains all groups, or as many candidates as are to be proposed.
 
-    `on_outcome` is called in this thread, once a candidate, when it is finished or stopped.
+    Returns the names of candidates that died with their process, and why. `on_outcome` is called in
+    this thread, once a candidate, when it is finished or stopped. `known` are earlier proposals,
+    which count among them.
     """
-    listener = _Listener(work.groups, on_outcome)
+    listener = _Listener(work, on_outcome)
+    if work.proposals is None:
+        space: dict[str, Any] = {"group": tune.grid_search(list(range(len(work.groups))))}
+        search_alg, num_samples = None, 1
+    else:
+        space = {"values": work.proposals.tune_space()}
+        search_alg = optuna_search(work.proposals, known)
+        num_samples = work.proposals.num_samples - len(known)
     trainable = tune.with_resources(
         tune.with_parameters(GroupTrial, work=work),
         {"cpu": workers.cpus_per_worker} | ({"gpu": 1} if workers.use_gpu else {}),
@@ -156,11 +175,13 @@ def run_groups(
     with _silence(), tempfile.TemporaryDirectory(prefix="diet-search-") as storage:
         tune.Tuner(
             trainable,
-            param_space={"group": tune.grid_search(list(range(len(work.groups))))},
+            param_space=space,
             tune_config=tune.TuneConfig(
                 metric="auc",
                 mode="max",
                 scheduler=scheduler,
+                search_alg=search_alg,
+                num_samples=num_samples,
                 max_concurrent_trials=workers.num_workers,
                 reuse_actors=True,
             ),

@@ -24,12 +24,12 @@ Group = tuple[tuple[int, ...], ...]
 
 
 def sets(
-    indices: Sequence[int], candidates: Sequence[Candidate], rows: DistilledRows, num_seeds: int
+    candidates: Sequence[Candidate], rows: DistilledRows, num_seeds: int
 ) -> list[tuple[int, ...]]:
     """Candidates of one shape, as many as go side by side with all their seeds, at least one."""
     by_shape: dict[object, list[int]] = {}
-    for i in indices:
-        by_shape.setdefault(shape(candidates[i]), []).append(i)
+    for i, candidate in enumerate(candidates):
+        by_shape.setdefault(shape(candidate), []).append(i)
     found: list[tuple[int, ...]] = []
     for own in by_shape.values():
         size = stack_size(candidates[own[0]], rows.features, rows.recipe) // num_seeds
@@ -38,14 +38,10 @@ def sets(
 
 
 def groups(
-    indices: Sequence[int],
-    candidates: Sequence[Candidate],
-    rows: DistilledRows,
-    num_seeds: int,
-    num_workers: int,
+    candidates: Sequence[Candidate], rows: DistilledRows, num_seeds: int, num_workers: int
 ) -> list[Group]:
-    """The candidates of these indices in groups, those that take longest first."""
-    found = sets(indices, candidates, rows, num_seeds)
+    """All candidates in groups, those that take longest first."""
+    found = sets(candidates, rows, num_seeds)
     costs = {s: _cost([candidates[i] for i in s], rows, num_seeds) for s in found}
     num_groups = min(len(found), GROUPS_PER_WORKER * num_workers)
     members: list[list[tuple[int, ...]]] = [[] for _ in range(num_groups)]

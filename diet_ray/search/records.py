@@ -17,14 +17,14 @@ from typing import Any
 
 from torch import Tensor
 
-from diet_ray.config import to_mapping
-from diet_ray.errors import OutputError
+from diet_ray.config import from_mapping, to_mapping
+from diet_ray.errors import ConfigError, OutputError
 from diet_ray.models.catalogue import Candidate
 from diet_ray.search import results
 from diet_ray.search.run_set import DistilledRows
 from diet_ray.search.runs import RunResult
 
-FORMAT = 1
+FORMAT = 2
 """Of the keys; raised whenever what a distilled run computes changes."""
 
 
@@ -103,6 +103,19 @@ class Records:
             )
         except (KeyError, TypeError, ValueError):
             return None
+
+    def finished(self) -> list[TrialResult]:
+        """All of this search that is on record, but for what failed."""
+        found = []
+        for key, line in self._lines.items():
+            try:
+                candidate = from_mapping(Candidate, line["candidate"], "trials.jsonl")
+            except (ConfigError, KeyError, TypeError):
+                continue
+            trial = self.known(candidate) if self.key(candidate) == key else None
+            if trial is not None:
+                found.append(trial)
+        return found
 
     def seconds(self, candidates: Sequence[Candidate]) -> float:
         """How long searching had taken when the last of these was finished."""

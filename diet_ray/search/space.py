@@ -16,6 +16,8 @@
         learning_rate: {low: 1e-4, high: 1e-2, log: true}
         embedding_size: {low: 4, high: 64, log: true}
 
+    candidates: my_package.my_module:candidates    # of your own: a sequence, or what gives one
+
 In a grid and in random draws a value that is no list (of values) and no range is fixed. `list`,
 `grid` and `random` may stand together.
 """
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 import itertools
 import math
 import typing
@@ -84,10 +87,14 @@ def candidates_from(content: Any, where: str) -> tuple[Candidate, ...]:
     """
     if content is None or content == "default":
         return default_candidates()
+    if isinstance(content, str):
+        return _imported(content, where)
     if isinstance(content, list):
         content = {"list": content}
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where}: expected a list of candidates, `grid:` or `random:`")
+    if "optuna" in content:
+        raise ConfigError(f"{where}: `optuna` stands alone, and only for `diet search`")
     kinds = {"list": _listed, "grid": _grid, "random": _random}
     settings: list[tuple[str, dict[str, Any]]] = []
     for kind, value in content.items():
@@ -97,6 +104,26 @@ def candidates_from(content: Any, where: str) -> tuple[Candidate, ...]:
     if not settings:
         raise ConfigError(f"{where}: no candidates; name at least one")
     return _named(settings)
+
+
+def _imported(name: str, where: str) -> tuple[Candidate, ...]:
+    """What `package.module:name` holds: candidates, or a function without arguments that gives
+    them."""
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as e:
+        raise ConfigError(
+            f"{where}: can't import `{name}`: {e}; expected `package.module:name`, a list, "
+            "`grid:` or `random:`"
+        ) from None
+    found = tuple(found() if callable(found) else found)
+    names = [c.name for c in found if isinstance(c, Candidate)]
+    if not found or len(names) < len(found):
+        raise ConfigError(f"{where}: `{name}`: expected candidates, found {found!r}")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{where}: `{name}`: two candidates have the same name; rename one")
+    return found
 
 
 def _listed(content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
@@ -115,6 +142,20 @@ def _grid(content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _random(content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
+    num_samples, seed, sources = random_space(content, where)
+    generator = np.random.default_rng(seed)
+    drawn: dict[str, dict[str, Any]] = {}
+    for _ in range(num_samples):
+        sample = {key: _draw(source, is_whole(key), generator) for key, source in sources.items()}
+        drawn.setdefault(repr(sample), sample)
+    return [(where, sample) for sample in drawn.values()]
+
+
+def random_space(content: Any, where: str) -> tuple[int, int, dict[str, Range | list[Any]]]:
+    """`num_samples`, `seed`, and by key of a candidate a range or the values to choose from.
+
+    Raises `ConfigError` naming what is wrong.
+    """
     keys = _checked_keys(content, where, "num_samples", "seed")
     num_samples, seed = content.get("num_samples"), content.get("seed", 0)
     for name, value, least in (("num_samples", num_samples, 1), ("seed", seed, 0)):
@@ -132,12 +173,12 @@ def _random(content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
             sources[key] = from_mapping(Range, value, f"{where}: {key}")
         else:
             sources[key] = _choices(key, value, f"{where}: {key}")
-    generator = np.random.default_rng(seed)
-    drawn: dict[str, dict[str, Any]] = {}
-    for _ in range(num_samples):
-        sample = {key: _draw(sources[key], types[key] is int, generator) for key in keys}
-        drawn.setdefault(repr(sample), sample)
-    return [(where, sample) for sample in drawn.values()]
+    return num_samples, seed, sources
+
+
+def is_whole(key: str) -> bool:
+    """Whether a candidate's key takes whole numbers."""
+    return typing.get_type_hints(Candidate)[key] is int
 
 
 def _draw(source: Range | list[Any], whole: bool, generator: np.random.Generator) -> Any:
@@ -180,7 +221,7 @@ def _named(settings: list[tuple[str, dict[str, Any]]]) -> tuple[Candidate, ...]:
     ]
     named: dict[str, Candidate] = {}
     for (where, values), candidate in zip(settings, built, strict=True):
-        name = values.get("name") or _readable_name(candidate, varying)
+        name = values.get("name") or readable_name(candidate, varying)
         if name in named and (values.get("name") or named[name].identity != candidate.identity):
             raise ConfigError(f"{where}: two candidates are named `{name}`; rename one")
         # Two generated names are alike only if the candidates are: the second adds nothing.
@@ -196,9 +237,10 @@ def _build(values: dict[str, Any], where: str) -> Candidate:
         raise e if where in str(e) else ConfigError(f"{where}: {e}") from None
 
 
-def _readable_name(candidate: Candidate, varying: list[str]) -> str:
+def readable_name(candidate: Candidate, varying: list[str]) -> str:
+    """Its architecture, and the values of what varies."""
     parts = [candidate.architecture]
-    for field in varying:
+    for field in (f for f in _ABBREVIATIONS if f in varying):
         value = getattr(candidate, field)
         text = "x".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
         parts.append(_ABBREVIATIONS[field] + (text or "0"))

@@ -31,8 +31,8 @@ Item = TypeVar("Item")
 MAX_STACK = 16
 """Runs in a stack; from here on, arithmetic takes longer than calling it."""
 MAX_STACK_BYTES = 1 << 30
-"""Of the tables of a stack, with their moments."""
-_BYTES_PER_NUMBER = 3 * 4
+"""Of the tables of a stack, with their second moments."""
+_BYTES_PER_NUMBER = 2 * 4
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from diet_ray.config import to_mapping
 from diet_ray.models.catalogue import Candidate
 from diet_ray.search.group_trial import Outcome, Work, run_groups
 from diet_ray.search.groups import Group, groups
+from diet_ray.search.proposals import Proposals
 from diet_ray.search.records import Records, TrialResult
 from diet_ray.search.resolution import Resolution, resolution
 from diet_ray.search.run_set import DistilledRows
@@ -109,7 +110,7 @@ def write_ranking(
 
 
 def search(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[Candidate] | Proposals,
     rows: DistilledRows,
     config: SearchConfig | None = None,
     workers: WorkersConfig | None = None,
@@ -118,23 +119,30 @@ def search(
 ) -> SearchResult:
     """Trains every candidate on the distilled rows; a line of `<out>/trials.jsonl` each.
 
-    Candidates are judged on the ranking slice of the evaluation rows.
-    What is on record there of the same rows, recipe and settings isn't done again. Raises
+    Candidates, whose names must be unique, are judged on the ranking slice of the evaluation rows.
+    What is on record in `out` of the same rows, recipe and settings isn't done again. Raises
     `ClusterError` if the cluster has too few CPUs, `OutputError` if `out` can't be written.
     """
     config = config or SearchConfig()
     begin_s = time.perf_counter()
-    resolved = (workers or WorkersConfig()).resolve(len(candidates))
+    proposals = candidates if isinstance(candidates, Proposals) else None
+    listed = () if isinstance(candidates, Proposals) else tuple(candidates)
+    num_candidates = len(listed) if proposals is None else proposals.num_samples
+    resolved = (workers or WorkersConfig()).resolve(num_candidates)
     device = "cuda" if resolved.use_gpu else "cpu"
     rows = replace(rows, evaluation=rows.evaluation.ranking_alone())
     records = Records(out, rows, to_mapping(config) | {"device": device})
-    known = {i: t for i, c in enumerate(candidates) if (t := records.known(c)) is not None}
+    if proposals is None:
+        known = {c.name: t for c in listed if (t := records.known(c)) is not None}
+    else:
+        proposed = [t for t in records.finished() if proposals.values(t.candidate) is not None]
+        known = {t.candidate.name: t for t in proposed[:num_candidates]}
     before_s = records.seconds([t.candidate for t in known.values()])
     trials = dict(known)
 
     def on_outcome(outcome: Outcome) -> None:
-        trial = _trial(outcome, candidates[outcome.index])
-        trials[outcome.index] = trial
+        trial = _trial(outcome)
+        trials[outcome.candidate.name] = trial
         records.add(trial, before_s + time.perf_counter() - begin_s)
         if on_trial is not None:
             on_trial(trial)
@@ -142,15 +150,22 @@ def search(
     if on_trial is not None:
         for trial in known.values():
             on_trial(trial)
-    missing = [i for i in range(len(candidates)) if i not in known]
-    lost = _train(missing, candidates, rows, config, resolved, device, on_outcome)
-    for index, reason in lost.items():
-        on_outcome(Outcome(index, 0, reason))
+    work = Work(
+        groups=(),
+        candidates=tuple(c for c in listed if c.name not in known),
+        proposals=proposals,
+        rows=rows,
+        seeds=config.seeds,
+        num_reports=config.reports,
+        device=device,
+    )
+    _train(work, config, resolved, list(known.values()), on_outcome)
     wall_seconds = before_s + time.perf_counter() - begin_s
     num_workers = resolved.num_workers or 1
     busy_s = sum(r.seconds for t in trials.values() for r in t.runs) / num_workers
+    names = list(trials) if proposals else [c.name for c in listed]
     return SearchResult(
-        trials=tuple(trials[i] for i in range(len(candidates))),
+        trials=tuple(trials[name] for name in names),
         wall_seconds=wall_seconds,
         search_overhead_s=max(0.0, wall_seconds - busy_s),
         num_workers=num_workers,
@@ -158,45 +173,52 @@ def search(
 
 
 def _train(
-    missing: Sequence[int],
-    candidates: Sequence[Candidate],
-    rows: DistilledRows,
+    work: Work,
     config: SearchConfig,
     workers: WorkersConfig,
-    device: str,
+    known: Sequence[TrialResult],
     on_outcome: Callable[[Outcome], None],
-) -> dict[int, str]:
-    """Those among `missing` whose process died, and why."""
+) -> None:
+    """All that isn't known; a candidate whose process died has that as its outcome."""
 
-    def run(own: Sequence[Group]) -> dict[int, str]:
-        if not own:
-            return {}
-        work = Work(
-            groups=own,
-            candidates=tuple(candidates),
-            rows=rows,
-            seeds=config.seeds,
-            num_reports=config.reports,
-            device=device,
-        )
-        return run_groups(work, workers, _scheduler(config), on_outcome)
+    def run(own: Work, known: Sequence[tuple[dict[str, Any], float]] = ()) -> dict[str, str]:
+        return run_groups(own, workers, _scheduler(config), on_outcome, known)
 
-    alone: list[Group] = [((i,),) for i in missing]
+    if work.proposals is not None:
+        before = [(work.proposals.values(t.candidate), t.mean_auc) for t in known]
+        pairs = [(v, auc) for v, auc in before if v is not None and auc is not None]
+        if len(pairs) < work.proposals.num_samples:
+            # Proposed one at a time, each is in a trial of its own.
+            for name, reason in run(work, pairs).items():
+                candidate = Candidate(name=name, architecture=name.partition("-")[0])
+                on_outcome(Outcome(candidate, 0, reason))
+        return
+    candidates = work.candidates
+    if not candidates:
+        return
+    alone: list[Group] = [((i,),) for i in range(len(candidates))]
     if config.scheduler != "all":
         # A scheduler stops trials, so that a trial is what it can stop.
-        return run(alone)
-    together = groups(missing, candidates, rows, len(config.seeds), workers.num_workers or 1)
-    lost = run(together)
-    # Which of a group took the process down? By themselves, they tell.
-    shared = {i for group in together if sum(map(len, group)) > 1 for own in group for i in own}
-    again = [group for group in alone if group[0][0] in lost and group[0][0] in shared]
-    return {i: reason for i, reason in lost.items() if i not in shared} | run(again)
+        lost = run(replace(work, groups=alone))
+    else:
+        together = groups(candidates, work.rows, len(work.seeds), workers.num_workers or 1)
+        lost = run(replace(work, groups=together))
+        # Which of a group took the process down? By themselves, they tell.
+        shared = {i for group in together if sum(map(len, group)) > 1 for own in group for i in own}
+        again = [i for i in sorted(shared) if candidates[i].name in lost]
+        if again:
+            lost = {n: r for n, r in lost.items() if n not in {candidates[i].name for i in again}}
+            lost |= run(replace(work, groups=[alone[i] for i in again]))
+    by_name = {c.name: c for c in candidates}
+    for name, reason in lost.items():
+        on_outcome(Outcome(by_name[name], 0, reason))
 
 
-def _trial(outcome: Outcome, candidate: Candidate) -> TrialResult:
-    if isinstance(outcome.result, str):
-        return TrialResult(candidate=candidate, runs=(), num_reports=0, error=outcome.result)
-    return TrialResult(candidate=candidate, runs=outcome.result, num_reports=outcome.num_reports)
+def _trial(outcome: Outcome) -> TrialResult:
+    candidate, result = outcome.candidate, outcome.result
+    if isinstance(result, str):
+        return TrialResult(candidate=candidate, runs=(), num_reports=0, error=result)
+    return TrialResult(candidate=candidate, runs=result, num_reports=outcome.num_reports)
 
 
 def _scheduler(config: SearchConfig) -> Any:

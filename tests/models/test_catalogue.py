@@ -131,7 +131,7 @@ def test_candidates_travel() -> None:
         ("qqqq", "known: lr, fm, dnn,"),
         ("no.such.module:Model", "can't import architecture `no.such.module:Model`"),
         (f"{__name__}:NoSuch", "can't import architecture"),
-        (f"{__name__}:candidate", "is no subclass of Recommender"),
+        (f"{__name__}:candidate", "is no subclass of torch.nn.Module"),
         (f"{__name__}:GreedyModel", "takes `colour`, which no candidate has"),
     ],
 )

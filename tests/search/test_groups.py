@@ -29,17 +29,17 @@ LARGE = Candidate(name="dnn", architecture="dnn", hidden_sizes=(512, 512))
 def test_sets_share_a_shape_and_fit_a_stack() -> None:
     rates = [replace(SMALL, name=f"{i}", learning_rate=0.01 * (i + 1)) for i in range(9)]
     candidates = [LARGE, *rates]
-    found = sets([0, *range(2, 10)], candidates, ROWS, num_seeds=MAX_STACK // 4)
-    assert found == [(0,), (2, 3, 4, 5), (6, 7, 8, 9)]
+    found = sets(candidates, ROWS, num_seeds=MAX_STACK // 4)
+    assert found == [(0,), (1, 2, 3), (4, 5, 6), (7, 8, 9)]
 
 
 def test_more_seeds_than_fit_are_no_obstacle() -> None:
-    assert sets([0], [SMALL], ROWS, num_seeds=MAX_STACK + 1) == [(0,)]
+    assert sets([SMALL], ROWS, num_seeds=MAX_STACK + 1) == [(0,)]
 
 
 def test_all_are_in_a_group_and_the_costly_come_first() -> None:
     candidates = [SMALL, LARGE, replace(LARGE, name="b", batch_size=64), BROKEN]
-    found = groups(range(4), candidates, ROWS, num_seeds=2, num_workers=2)
+    found = groups(candidates, ROWS, num_seeds=2, num_workers=2)
     assert sorted(i for g in found for own in g for i in own) == [0, 1, 2, 3]
     assert found[0] == ((2,),)  # more steps than the same model in larger batches
     assert found[1] == ((1,),)
@@ -47,7 +47,7 @@ def test_all_are_in_a_group_and_the_costly_come_first() -> None:
 
 def test_a_worker_has_a_few_groups() -> None:
     candidates = [replace(SMALL, name=f"{i}", batch_size=100 + i) for i in range(40)]
-    found = groups(range(40), candidates, ROWS, num_seeds=1, num_workers=2)
+    found = groups(candidates, ROWS, num_seeds=1, num_workers=2)
     assert len(found) == 2 * grouping.GROUPS_PER_WORKER
     sizes = [len(g) for g in found]
     assert max(sizes) - min(sizes) <= 1

@@ -103,7 +103,7 @@ def test_shapes_are_told_apart() -> None:
 
 def test_large_tables_limit_a_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stack_size(DNN, FEATURES, RECIPE) == stacks.MAX_STACK
-    num_bytes = 12 * 16 * sum(FEATURES.num_ids)
+    num_bytes = 8 * 16 * sum(FEATURES.num_ids)
     monkeypatch.setattr(stacks, "MAX_STACK_BYTES", 3 * num_bytes)
     assert stack_size(DNN, FEATURES, RECIPE) == 3
     monkeypatch.setattr(stacks, "MAX_STACK_BYTES", num_bytes // 2)
