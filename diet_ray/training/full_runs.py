@@ -35,7 +35,7 @@ from diet_ray.search.workers import WorkersConfig, describe
 from diet_ray.storage import Folder
 from diet_ray.training.board import RunBoard
 
-FORMAT = 1
+FORMAT = 2
 """Of persisted results; raised whenever what a full run computes changes."""
 
 

@@ -14,7 +14,7 @@ from diet_ray.models.stack import ModelStack, NotStackable
 from diet_ray.training.config import OptimizerConfig
 from diet_ray.training.drift import NO_FACTORS, DriftMatch, StepFactors
 from diet_ray.training.loop import click_loss
-from diet_ray.training.optimizer import fused_adam, sum_by_row
+from diet_ray.training.optimizer import fused_adam, sum_by_row, table_adam
 from diet_ray.training.step_graph import record
 
 TOLERANCE = 1e-3
@@ -54,7 +54,7 @@ class StackedTraining:
         moments = torch.zeros_like(dense), torch.zeros_like(dense)
         self._dense = list(zip(dense, *moments, strict=True))
         """Of each model: weights, first and second moments, (D,)."""
-        self._table_moments = (torch.zeros_like(table), torch.zeros_like(table))
+        self._table_second = torch.zeros_like(table)
         self._last = torch.zeros(len(table), dtype=torch.int64, device=table.device)
         self._padding_rows = torch.tensor(stack.table.block_starts, device=table.device)
         self._num_steps = torch.zeros((), dtype=torch.float32, device=table.device)
@@ -198,19 +198,12 @@ class StackedTraining:
     def _step_table(self, rows: Tensor, gradient: Tensor, factors: Sequence[StepFactors]) -> None:
         stack, table = self._stack, self._stack.table_weight
         touched, grad = sum_by_row(self._last, rows.flatten(), gradient.flatten(2).flatten(0, 1))
-        weight, first, second = (t.index_select(0, touched) for t in (table, *self._table_moments))
+        weight = table.index_select(0, touched)
+        second = self._table_second.index_select(0, touched)
         # Of all models at once, as they share the rows: at rate 1, from zero, it's the direction.
         direction = torch.zeros_like(grad)
-        fused_adam(
-            [direction],
-            [grad],
-            [first],
-            [second],
-            self._num_steps,
-            self._optimizers[0],
-            rate=1.0,
-            decay=0.0,
-        )
+        config = self._optimizers[0]
+        table_adam(direction, grad, second, self._num_steps, config, rate=1.0, decay=0.0)
         pairs = list(zip(self._optimizers, factors, strict=True))
         rates = weight.new_tensor([o.learning_rate * f.table for o, f in pairs]).unsqueeze(1)
         by_model = weight.view(-1, stack.num_models, stack.width)
@@ -218,6 +211,6 @@ class StackedTraining:
             decays = weight.new_tensor([o.weight_decay for o in self._optimizers]).unsqueeze(1)
             by_model.mul_(1.0 - rates * decays)
         by_model.addcmul_(direction.view_as(by_model), rates)
-        for whole, part in zip((table, *self._table_moments), (weight, first, second), strict=True):
-            whole.index_copy_(0, touched, part)
+        table.index_copy_(0, touched, weight)
+        self._table_second.index_copy_(0, touched, second)
         table.index_fill_(0, self._padding_rows, 0.0)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diet_ray.data.batch import Batch, concatenate
-from diet_ray.models.base import Recommender
+from diet_ray.models.base import TABLE_WEIGHT, Recommender
 from diet_ray.models.catalogue import build
 from diet_ray.training.config import OptimizerConfig
 from diet_ray.training.loop import (
@@ -90,8 +90,13 @@ def test_targets_by_hand() -> None:
 def dense_adam(
     model: Recommender, steps: list[tuple[Batch, Tensor, Tensor | None]], lr: float
 ) -> list[float]:
-    """Training through `forward` by torch's own Adam; losses before each step."""
-    adam = torch.optim.Adam(model.parameters(), lr=lr)
+    """Training through `forward` by torch's own Adam; losses before each step.
+
+    The table has no momentum.
+    """
+    dense = [p for name, p in model.named_parameters() if name != TABLE_WEIGHT]
+    table = {"params": [model.table.weight], "betas": (0.0, 0.999)}
+    adam = torch.optim.Adam([{"params": dense}, table], lr=lr)
     losses = []
     for batch, target, weight in steps:
         weight = torch.ones(len(batch)) if weight is None else weight
