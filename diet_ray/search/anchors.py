@@ -20,8 +20,7 @@ import ray
 from diet_ray.config import from_mapping, load_yaml
 from diet_ray.errors import ConfigError
 from diet_ray.models.catalogue import Candidate
-from diet_ray.search.run_set import DistilledRows
-from diet_ray.search.runs import distilled_run
+from diet_ray.search.run_set import DistilledRows, RunSet
 from diet_ray.search.statistics import Array, PairMask, pair_accuracy
 from diet_ray.search.trials import SearchConfig
 from diet_ray.search.workers import WorkersConfig, run_tasks
@@ -143,23 +142,27 @@ def calibrate(
     """
     by_name = {c.name: c for c in candidates}
     choices = recipe_choices(rows.recipe)
-    resolved = workers.resolve(len(anchors) * len(config.seeds))
-    shared = ray.put((rows, "cuda" if resolved.use_gpu else "cpu"))
+    resolved = workers.resolve(len(anchors))
+    shared = ray.put((rows, config.seeds, "cuda" if resolved.use_gpu else "cpu"))
     scores = np.empty((len(anchors), len(choices)))
     for column, recipe in enumerate(choices):
-        items = [(by_name[name], recipe, seed) for name in anchors for seed in config.seeds]
-        outcomes = run_tasks(_auc, shared, items, resolved)
-        known = [np.nan if isinstance(auc, str) else auc for auc in outcomes]
-        means = np.reshape(known, (len(anchors), len(config.seeds))).mean(axis=1)
-        scores[:, column] = np.where(np.isnan(means), FAILED, means)
-        on_runs(len(items))
+        items = [(by_name[name], recipe) for name in anchors]
+        outcomes = run_tasks(_mean_auc, shared, items, resolved)
+        scores[:, column] = [FAILED if isinstance(auc, str) else auc for auc in outcomes]
+        on_runs(len(items) * len(config.seeds))
     return calibration(tuple(anchors), choices, np.array(list(anchors.values())), scores)
 
 
-def _auc(shared: tuple[DistilledRows, str], item: tuple[Candidate, Recipe, int]) -> float:
-    (rows, device), (candidate, recipe, seed) = shared, item
-    run = distilled_run(candidate, rows.train, rows.features, recipe, rows.evaluation, seed, device)
-    return run.evaluation.auc
+def _mean_auc(
+    shared: tuple[DistilledRows, Sequence[int], str], item: tuple[Candidate, Recipe]
+) -> float | str:
+    """Over all seeds, side by side."""
+    (rows, seeds, device), (candidate, recipe) = shared, item
+    judged = replace(rows, recipe=recipe, evaluation=rows.evaluation.ranking_alone())
+    runs = RunSet((candidate,), seeds, judged, device)
+    runs.advance(1.0)
+    found = runs.results()[0]
+    return found if isinstance(found, str) else float(np.mean([r.evaluation.auc for r in found]))
 
 
 @dataclass(frozen=True, kw_only=True)

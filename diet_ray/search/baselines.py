@@ -19,10 +19,9 @@ the very full runs that they are judged on, which flatters them.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -35,11 +34,11 @@ from diet_ray.data.log import PreparedLog
 from diet_ray.models.catalogue import Candidate
 from diet_ray.search.agreement import Arm, fidelity
 from diet_ray.search.evaluation import EvaluationRows
+from diet_ray.search.run_set import DistilledRows, RunSet
 from diet_ray.search.runs import (
     FullRunConfig,
     RunResult,
     TrainingRows,
-    distilled_run,
     progressive_run,
     thinned_run,
 )
@@ -126,41 +125,45 @@ def sample_recipes(recipe: Recipe) -> tuple[Recipe, ...]:
 
     Step sizes: a full run's own, the distilled recipe's, and twice that one's learning rate.
     """
-    plain = dataclasses.replace(
-        recipe, order="time", residual_share=0.0, dense_drift=0.0, table_drift=0.0
-    )
+    plain = replace(recipe, order="time", residual_share=0.0, dense_drift=0.0, table_drift=0.0)
     sizes = dict.fromkeys((1.0, recipe.steps_per_step, 4.0 * recipe.steps_per_step))
-    recipes = [dataclasses.replace(plain, steps_per_step=k) for k in sizes]
-    return (*recipes, dataclasses.replace(plain, order="shuffle"))
+    recipes = [replace(plain, steps_per_step=k) for k in sizes]
+    return (*recipes, replace(plain, order="shuffle"))
 
 
 def few_rows(setting: Setting, train: TrainingRows, recipe: Recipe, full: Arm) -> BaselineOutcome:
     """Every candidate on the given rows, under the recipe that agrees best with the full runs."""
     recipes = sample_recipes(recipe)
-    items = [
-        (candidate, seed, r)
-        for r in recipes
-        for candidate in setting.candidates
-        for seed in setting.seeds
-    ]
-    shared = (train, setting.log.features, setting.evaluation, setting.device)
-    outcomes = run_tasks(_few_rows_run, shared, items, setting.workers)
-    per_recipe = len(items) // len(recipes)
-    tried = [
-        _outcome(
-            setting, outcomes[i * per_recipe : (i + 1) * per_recipe], {"recipe": to_mapping(r)}
-        )
-        for i, r in enumerate(recipes)
-    ]
+    items = [(candidate, r) for r in recipes for candidate in setting.candidates]
+    rows = DistilledRows(
+        train=train,
+        features=setting.log.features,
+        recipe=recipe,
+        evaluation=setting.evaluation.ranking_alone(),
+    )
+    shared = (rows, setting.seeds, setting.device)
+    found = run_tasks(_few_rows_runs, shared, items, setting.workers)
+    num_candidates, num_seeds = len(setting.candidates), len(setting.seeds)
+    tried = []
+    for i, r in enumerate(recipes):
+        own = found[i * num_candidates : (i + 1) * num_candidates]
+        outcomes = [o for runs in own for o in _by_seed(runs, num_seeds)]
+        tried.append(_outcome(setting, outcomes, {"recipe": to_mapping(r)}))
     return max(tried, key=lambda o: _agreement(full, o.score))
 
 
-def _few_rows_run(
-    shared: tuple[TrainingRows, FeatureSpec, EvaluationRows, str],
-    item: tuple[Candidate, int, Recipe],
-) -> RunResult:
-    (train, features, evaluation, device), (candidate, seed, recipe) = shared, item
-    return distilled_run(candidate, train, features, recipe, evaluation, seed, device)
+def _few_rows_runs(
+    shared: tuple[DistilledRows, Sequence[int], str], item: tuple[Candidate, Recipe]
+) -> tuple[RunResult, ...] | str:
+    """One candidate, all seeds side by side."""
+    (rows, seeds, device), (candidate, recipe) = shared, item
+    runs = RunSet((candidate,), seeds, replace(rows, recipe=recipe), device)
+    runs.advance(1.0)
+    return runs.results()[0]
+
+
+def _by_seed(runs: tuple[RunResult, ...] | str, num_seeds: int) -> Sequence[RunResult | str]:
+    return [runs] * num_seeds if isinstance(runs, str) else runs
 
 
 def _agreement(full: Arm, score: Array) -> tuple[float, float]:

@@ -140,7 +140,7 @@ def test_sample_baseline_is_the_mean_over_seeds_under_its_best_recipe(ray_cluste
     best = int(np.argmax(agreement))
     assert best > 0
     found = baselines.few_rows(used, train, RECIPE, arm([*reference, -1.0]))
-    np.testing.assert_allclose(found.score[:4], by_recipe[best])
+    np.testing.assert_allclose(found.score[:4], by_recipe[best], atol=1e-3)
     assert found.details["recipe"] == to_mapping(sample_recipes(RECIPE)[best])
     assert np.isnan(found.score[4])
     assert found.row_visits == 100
