@@ -104,6 +104,8 @@ class ClickOptimizer:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Copies a state in. Raises ValueError if it is another model's."""
         own = self.state_dict()
+        # Runs from before the table lost its momentum go on without it.
+        state = {k: v for k, v in state.items() if k != f"{TABLE_WEIGHT}.exp_avg"}
         if own.keys() != state.keys():
             raise ValueError(f"optimiser state of another model: {own.keys() ^ state.keys()}")
         for name, value in own.items():

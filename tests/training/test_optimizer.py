@@ -172,6 +172,16 @@ def test_state_of_another_model_is_refused() -> None:
         optimizer.load_state_dict(larger.state_dict())
 
 
+def test_a_state_with_momentum_of_the_table_is_taken_without_it() -> None:
+    optimizer = ClickOptimizer(build(candidate("fm"), FEATURES, seed=0), CONFIG)
+    train_step(optimizer.model, optimizer, random_batch(8))
+    state = {k: v.clone() for k, v in optimizer.state_dict().items()}
+    fresh = ClickOptimizer(build(candidate("fm"), FEATURES, seed=0), CONFIG)
+    fresh.load_state_dict(state | {f"{TABLE}.exp_avg": torch.ones(3)})
+    for name, value in fresh.state_dict().items():
+        assert torch.equal(value, state[name])
+
+
 def test_training_goes_on_over_growth_as_if_the_table_had_been_large_from_the_start() -> None:
     def train(model: Recommender, optimizer: ClickOptimizer, seeds: range) -> None:
         for step in seeds:
