@@ -9,7 +9,10 @@ observed label, however often the proxies are trained on.
 from __future__ import annotations
 
 import copy
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import torch
 from torch import Tensor
@@ -22,6 +25,10 @@ from diet_ray.training.loop import fit, predict
 from diet_ray.training.optimizer import ClickOptimizer
 
 _MODEL, _OPTIMIZER = "model.", "optimizer."
+
+
+class Stopped(Exception):
+    """Training was told to end."""
 
 
 class Proxy:
@@ -43,16 +50,19 @@ class Proxy:
         self.model = grow(self.model, features, self.seed)
         self.optimizer = self.optimizer.grow(self.model)
 
-    def train(self, batches: Iterable[Batch]) -> Tensor:
-        """Trains once over the rows, in order; the logits (rows,) predicted before, on the CPU."""
+    def train(self, batches: Iterable[Batch], stopped: threading.Event | None = None) -> Tensor:
+        """Trains once over the rows, in order; the logits (rows,) predicted before, on the CPU.
+
+        Raises `Stopped` at the first step after `stopped` is set.
+        """
         honest: list[Tensor] = []
-        fit(
-            self.model,
-            batches,
-            self.optimizer,
-            self.candidate.batch_size,
-            on_step=lambda _, logit: honest.append(logit),
-        )
+
+        def keep(_: Batch, logit: Tensor) -> None:
+            if stopped is not None and stopped.is_set():
+                raise Stopped
+            honest.append(logit)
+
+        fit(self.model, batches, self.optimizer, self.candidate.batch_size, on_step=keep)
         return torch.cat(honest).cpu() if honest else torch.empty(0)
 
     def predict(self, batch: Batch) -> Tensor:
@@ -112,28 +122,49 @@ class Proxies:
     ) -> tuple[Tensor, Tensor]:
         """Trains every proxy once over a stage's rows, in order, but for those held out.
 
+        Proxies don't see each other, so on CPUs they train side by side, one thread each.
+
         stage_rows gives the stage's batches anew at each call, held_out (rows of the stage,) marks
-        rows to leave out, `on_rows` sees every batch once. Returns the mean of the logits predicted
-        before training and the labels of the rows trained on, (rows trained on,) each.
+        rows to leave out, `on_rows` sees every batch once, in one of the threads. Returns the mean
+        of the logits predicted before training and the labels of the rows trained on,
+        (rows trained on,) each.
         """
-        logits, labels = [], []
-        for proxy in self.all:
-            first = proxy is self.lead
+        labels: list[Tensor] = []
+        stopped = threading.Event()
 
-            def kept(first: bool = first) -> Iterator[Batch]:
-                row = 0
-                for batch in stage_rows():
-                    if first and on_rows is not None:
-                        on_rows(batch)
-                    out = held_out[row : row + len(batch)].to(batch.label.device)
-                    row += len(batch)
-                    trained = batch[~out] if bool(out.any()) else batch
-                    if first:
-                        labels.append(trained.label.cpu())
-                    yield trained
+        def train(proxy: Proxy) -> Tensor:
+            return proxy.train(kept(proxy is self.lead), stopped)
 
-            logits.append(proxy.train(kept()))
-        return torch.stack(logits).mean(dim=0), torch.cat(labels)
+        def kept(first: bool) -> Iterator[Batch]:
+            row = 0
+            for batch in stage_rows():
+                if first and on_rows is not None:
+                    on_rows(batch)
+                out = held_out[row : row + len(batch)].to(batch.label.device)
+                row += len(batch)
+                trained = batch[~out] if bool(out.any()) else batch
+                if first:
+                    labels.append(trained.label.cpu())
+                yield trained
+
+        on_cpu = all(proxy.device == "cpu" for proxy in self.all)
+        num_threads = min(len(self.all), os.cpu_count() or 1) if on_cpu else 1
+        num_inner = torch.get_num_threads()
+        with ThreadPoolExecutor(
+            num_threads,
+            # Bits depend on it, and a thread begins with a number of its own.
+            initializer=lambda: torch.set_num_threads(num_inner),
+        ) as threads:
+            running = [threads.submit(train, proxy) for proxy in self.all]
+            try:
+                done, _ = wait(running, return_when=FIRST_EXCEPTION)
+                for each in done:
+                    each.result()
+            except BaseException:
+                stopped.set()
+                raise
+        logits = torch.stack([each.result() for each in running])
+        return logits.mean(dim=0), torch.cat(labels)
 
     def predict(self, batch: Batch) -> Tensor:
         """Mean of all proxies' logits (B,), on the CPU."""
