@@ -136,6 +136,14 @@ def search(
     top: Annotated[int, typer.Option(min=1, help="How many of the best `--confirm` trains.")] = 3,
     out: Annotated[Path | None, typer.Option(help="Results; default: RUN/search.")] = None,
     evaluation_rows: EvaluationRows = 20_000,
+    evaluation_error: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-5,
+            help="Judge on as few test rows as keep the standard error of a difference of AUCs "
+            "below this, say 0.001; the run's proxies tell how many.",
+        ),
+    ] = None,
     workers: Workers = None,
     address: Address = None,
 ) -> None:
@@ -148,13 +156,16 @@ def search(
     from diet_ray.config import from_mapping
     from diet_ray.search import comparison
     from diet_ray.search.anchors import load_anchors
+    from diet_ray.search.proposals import Proposals
     from diet_ray.search.trials import SearchConfig
     from diet_ray.search.workers import WorkersConfig
 
-    chosen = _candidates(candidates)
+    chosen = _candidates(candidates, searched=True)
     config = from_mapping(
         SearchConfig, {"seeds": list(range(seeds)), "scheduler": scheduler}, "--scheduler"
     )
+    if anchors is not None and isinstance(chosen, Proposals):
+        raise ConfigError("--anchors: takes listed candidates, not proposed ones")
     known = None if anchors is None else load_anchors(anchors, chosen)
     connect(address)
     comparison.search_run(
@@ -167,6 +178,7 @@ def search(
         Console(),
         known,
         num_confirmed=top if confirm else 0,
+        evaluation_error=evaluation_error,
     )
 
 
@@ -308,6 +320,87 @@ def score(
 
 
 @app.command()
+def train(
+    path: Annotated[
+        Path, typer.Argument(help="A run, or a prepared log: the folder that holds log.json.")
+    ],
+    candidate: Annotated[
+        str | None,
+        typer.Option(help="Which one to train; may be left out if --candidates holds but one."),
+    ] = None,
+    candidates: Candidates = None,
+    seed: Annotated[int, typer.Option(help="Of first weights and dropout.", min=0)] = 0,
+    epochs: Annotated[int, typer.Option(help="Passes over the training rows.", min=1)] = 1,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Rows of a mini-batch, over all workers; default: the candidate's."),
+    ] = None,
+    validation_share: Annotated[
+        float,
+        typer.Option(
+            help="Hold out the last part of the training rows, by time; after each epoch it is "
+            "judged, and the best epoch's weights are kept."
+        ),
+    ] = 0.0,
+    patience: Annotated[
+        int, typer.Option(help="Stop after so many epochs without a better AUC there.", min=1)
+    ] = 1,
+    checkpoint_rows: Annotated[
+        int, typer.Option(help="Rows between two checkpoints.", min=1)
+    ] = 1_000_000,
+    evaluation_rows: EvaluationRows = 20_000,
+    workers: Annotated[
+        int,
+        typer.Option(
+            help="Processes that share every mini-batch, a CPU or a GPU each. More of them change "
+            "the result by rounding alone.",
+            min=1,
+        ),
+    ] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Results; default: RUN/train/CANDIDATE. All nodes see it.")
+    ] = None,
+    address: Address = None,
+) -> None:
+    """Train one candidate on the whole log, in time order, and judge it on the test tail.
+
+    Writes train.json, and model.safetensors, which `diet score --checkpoint` takes. A run that was
+    killed goes on from its last checkpoint when called again, to the same bits; so does one whose
+    workers die, by itself.
+    """
+    from diet_ray.cluster import connect
+    from diet_ray.config import from_mapping
+    from diet_ray.data.log import MANIFEST, PreparedLog
+    from diet_ray.search.workers import WorkersConfig
+    from diet_ray.training.config import TrainConfig
+    from diet_ray.training.train_run import print_trained, train_parallel
+
+    known = _candidates(candidates)
+    if candidate is None and len(known) > 1:
+        raise ConfigError(f"--candidate: name one of {', '.join(c.name for c in known)}")
+    chosen = known[0] if candidate is None else _candidate(candidate, known)
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "validation_share": validation_share,
+        "patience": patience,
+        "checkpoint_every_rows": checkpoint_rows,
+        "evaluation_rows": evaluation_rows,
+    }
+    config = from_mapping(TrainConfig, settings, "train")
+    is_log = (path / MANIFEST).is_file()
+    if is_log and out is None:
+        raise ConfigError("--out: say where the results go; a log's own folder is not the place")
+    log = PreparedLog.open(str(path if is_log else path / "log"))
+    target = out or path / "train" / chosen.name
+    connect(address)
+    result = train_parallel(
+        chosen, log, seed, config, target, WorkersConfig(num_workers=workers), Console(stderr=True)
+    )
+    print_trained(result, target, Console())
+
+
+@app.command()
 def show(
     path: Annotated[Path, typer.Argument(help="A distilled dataset, or the run it belongs to.")],
     rows: Annotated[int, typer.Option(help="Slots to print, the heaviest first.", min=0)] = 10,
@@ -362,7 +455,8 @@ def demo(
     consistency(out, example / "candidates.yaml", evaluation_rows=4_000)
 
 
-def _candidates(path: Path | None) -> Any:
+def _candidates(path: Path | None, *, searched: bool = False) -> Any:
+    """Candidates, or with `searched` what proposes them."""
     from diet_ray.config import load_yaml
     from diet_ray.models.catalogue import default_candidates
     from diet_ray.search.space import candidates_from
@@ -372,7 +466,12 @@ def _candidates(path: Path | None) -> Any:
     content = load_yaml(path)
     if set(content) != {"candidates"}:
         raise ConfigError(f"{path}: expected the key `candidates` alone, found {sorted(content)}")
-    return candidates_from(content["candidates"], str(path))
+    described = content["candidates"]
+    if searched and isinstance(described, dict) and set(described) == {"optuna"}:
+        from diet_ray.search.proposals import Proposals
+
+        return Proposals.of(described["optuna"], f"{path}: optuna")
+    return candidates_from(described, str(path))
 
 
 def _candidate(name: str, known: Any) -> Any:

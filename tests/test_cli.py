@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pds
 import pyarrow.parquet as pq
@@ -26,10 +27,12 @@ from diet_ray.distillation.run import RunFolder, load_proxies
 from diet_ray.influence import closed_forms
 from diet_ray.models.catalogue import Candidate
 from diet_ray.models.layers import Output
+from diet_ray.scoring.checkpoint import Checkpoint
 from diet_ray.search import comparison
 from diet_ray.search.anchors import Calibration, calibrate
-from diet_ray.search.evaluation import evaluation_rows
+from diet_ray.search.evaluation import evaluate, evaluation_rows
 from diet_ray.search.runs import TrainingRows, distilled_run
+from diet_ray.search.space import candidates_from
 from diet_ray.training.recipe import Recipe
 from tests.kuairand import SETTINGS, write_config, write_log
 
@@ -347,6 +350,36 @@ def test_bad_options_of_score(
     assert all(word in error for word in words), error
     assert "Traceback" not in error
     assert not (tmp_path / "scores").exists()
+
+
+def test_train_writes_figures_and_weights_that_score_reads(
+    run: Path, tmp_path: Path, candidates: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("train", run, "--candidates", candidates, "--evaluation-rows", "400")
+    names = [c.name for c in candidates_from(CANDIDATES, "")]
+    assert f"--candidate: name one of {', '.join(names)}" in refused(capsys, *command)
+    command = (*command, "--candidate", names[-1], "--out", tmp_path / "out")
+    assert diet(*command, "--epochs", "2", "--validation-share", "0.2", "--patience", "2") == 0
+    said = capsys.readouterr().out
+    figures = json.loads((tmp_path / "out" / "train.json").read_text())
+    # Test rows, and those held out, are not trained on.
+    assert figures["num_rows"] == 2 * (3200 - 640)
+    assert figures["num_evaluation_rows"] == 400
+    assert figures["best_epoch"] == 1 + int(np.argmax(figures["validation_auc"]))
+    assert f"AUC {figures['evaluation']['auc']:.4f}" in said
+    assert f"Weights: {tmp_path / 'out' / 'model.safetensors'}" in said
+    log = PreparedLog.open(str(run / "log"))
+    checkpoint = Checkpoint.load(tmp_path / "out" / "model.safetensors", log.features)
+    assert checkpoint.candidate.name == names[-1]
+    model = checkpoint.model(log.features)
+    evaluation = evaluate(model, evaluation_rows(log, 400))
+    assert evaluation.auc == figures["evaluation"]["auc"]
+    assert checkpoint.moments_for(model) is not None
+    line = refused(capsys, *command, "--seed", "1")
+    assert "holds a training run of another seed and epochs" in line
+    line = refused(capsys, "train", run / "log", "--candidate", "dnn")
+    assert "--out" in line
+    assert "log.json" in refused(capsys, "train", tmp_path, "--candidate", "dnn")
 
 
 def test_show(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -71,12 +72,24 @@ class NumericFields(nn.Module):
         return torch.cat([embeddings, numeric.unsqueeze(2) * self.vectors], dim=1)
 
 
+class BatchPart(NamedTuple):
+    """Rows of a mini-batch that is spread over processes."""
+
+    rows: slice
+    num_rows: int
+    """Of the whole mini-batch."""
+
+
 class Dropout(nn.Module):
     """Dropout whose masks follow from its own seed and count of calls.
 
     Both are part of the state dict, so that a resumed training draws the masks that an unbroken
     one would have drawn.
     """
+
+    part: BatchPart | None = None
+    """The rows that this process has of the mini-batch: it draws the mask of all, and takes theirs.
+    None: all rows."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -91,7 +104,11 @@ class Dropout(nn.Module):
         """The mask of the next call, 0 or 1 for every unit of x; counts as that call."""
         generator = torch.Generator(x.device).manual_seed(self.seed + self.num_calls)
         self.num_calls += 1
-        return torch.empty_like(x).bernoulli_(1.0 - self.share, generator=generator)
+        whole = torch.empty_like(x)
+        if self.part is not None:
+            whole = x.new_empty(self.part.num_rows, *x.shape[1:])
+        whole.bernoulli_(1.0 - self.share, generator=generator)
+        return whole if self.part is None else whole[self.part.rows]
 
     def get_extra_state(self) -> Tensor:
         return torch.tensor([self.seed, self.num_calls], dtype=torch.int64)

@@ -40,3 +40,32 @@ class RunBoard:
     async def running(self) -> dict[int, int]:
         """Worker -> the run that it is at."""
         return dict(self._running)
+
+
+class TrainBoard:
+    """Passes the messages of one run's workers on to the driver, and keeps what made it fail.
+
+    A worker that is started again asks for the failure first: what failed by itself, and not by the
+    death of another, would fail again.
+    """
+
+    def __init__(self) -> None:
+        self._messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self._failure: tuple[str, str] | None = None
+
+    async def put(self, message: dict[str, Any]) -> None:
+        await self._messages.put(message)
+
+    async def next_message(self) -> dict[str, Any] | None:
+        """Waits for a message; None after `close`, once all are passed on."""
+        return await self._messages.get()
+
+    async def fail(self, kind: str, text: str) -> None:
+        """The name of an error's class, and its text; the first one counts."""
+        self._failure = self._failure or (kind, text)
+
+    async def failure(self) -> tuple[str, str] | None:
+        return self._failure
+
+    async def close(self) -> None:
+        await self._messages.put(None)
