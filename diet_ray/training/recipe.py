@@ -9,7 +9,13 @@ from typing import Literal
 from diet_ray.training.config import OptimizerConfig
 
 STEPS_PER_STEP = 4.0
-"""Steps of full training that one step on a distilled dataset stands for."""
+"""Steps of full training that one step on a distilled dataset stands for, on a log of up to a few
+million rows."""
+MAX_STEPS_PER_STEP = 16.0
+ENOUGH_STEPS = 1_000
+"""Of a distilled run. On a longer log a step may stand for more: what a short run's few steps, a
+hundred or two, can't afford, a thousand can, and steps are what a distilled run costs."""
+_USUAL_BATCH_SIZE = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +55,27 @@ class Recipe:
         return scaled_optimizer(optimizer, self.steps_per_step * rounding)
 
 
+def usual_pace(num_rows_full: int) -> float:
+    """κ for a log of so many training rows."""
+    num_steps = num_rows_full / _USUAL_BATCH_SIZE
+    return min(max(STEPS_PER_STEP, num_steps / ENOUGH_STEPS), MAX_STEPS_PER_STEP)
+
+
 def matched_recipe(
-    *, num_rows_full: int, num_slots: int, steps_per_step: float = STEPS_PER_STEP
+    *, num_rows_full: int, num_slots: int, steps_per_step: float | None = None
 ) -> Recipe:
     """One epoch in time order; every candidate keeps its batch size and rate, rescaled.
+
+    `steps_per_step` is κ, by default `usual_pace`.
 
     A full run takes T steps of B rows. With r = num_slots / num_rows_full, a distilled run takes
     T / κ steps of κ·r·B rows, each standing for κ full ones.
     """
     r = min(1.0, num_slots / num_rows_full)
+    pace = usual_pace(num_rows_full) if steps_per_step is None else steps_per_step
     return Recipe(
-        batch_share=min(1.0, steps_per_step * r),
-        steps_per_step=min(steps_per_step, 1.0 / r),
+        batch_share=min(1.0, pace * r),
+        steps_per_step=min(pace, 1.0 / r),
         row_visit_fraction=r,
         dense_drift=0.5,
         table_drift=0.5,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diet_ray.training.config import OptimizerConfig
-from diet_ray.training.recipe import Recipe, matched_recipe, scaled_optimizer
+from diet_ray.training.recipe import Recipe, matched_recipe, scaled_optimizer, usual_pace
 
 
 def test_matched_recipe_by_hand() -> None:
@@ -20,6 +20,15 @@ def test_matched_recipe_by_hand() -> None:
     assert adam.learning_rate == pytest.approx(2e-3)
     # Rounded up from 0.4 rows to one, a step stands for 10 of full training.
     assert recipe.optimizer_of(OptimizerConfig(), 10).beta2 == pytest.approx(1 - 10e-3)
+
+
+def test_steps_on_a_long_log_stand_for_more_as_long_as_a_thousand_are_left() -> None:
+    assert usual_pace(40_000) == usual_pace(512 * 4_000) == 4.0
+    assert usual_pace(512 * 8_000) == 8.0
+    assert usual_pace(512 * 1_000_000) == 16.0
+    recipe = matched_recipe(num_rows_full=512 * 8_000, num_slots=512 * 80)
+    assert recipe.steps_per_step == 8.0
+    assert -(-512 * 80 // recipe.batch_size_of(512)) == pytest.approx(1_000, rel=0.01)
 
 
 def test_all_rows_of_a_log_are_trained_on_as_in_full_training() -> None:
