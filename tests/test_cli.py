@@ -430,7 +430,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
         ({"seed": "one"}, ["distill.yaml: seed", "whole number", "'one'"]),
         ({"budget": {"fraction": 0.001}}, ["2 slots for 1600 rows", "strata", "fraction"]),
         ({"influence": {"num_scorers": 100}}, ["influence scoring needs 3 CPUs", "cluster has 2"]),
-        ({"proxies": [{"name": "p", "architecture": "dcnv3"}]}, ["`dcnv3`", "`dcnv2`"]),
+        ({"proxies": [{"name": "p", "architecture": "dcnv"}]}, ["`dcnv`", "did you mean `dcn"]),
         ({"source": {"paths": ["missing.parquet"]}}, ["missing.parquet", "no such file"]),
         ({"schema": "other.yaml"}, ["other.yaml", "no such file"]),
     ],

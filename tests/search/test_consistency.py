@@ -236,9 +236,13 @@ def test_pairs_that_differ_in_one_thing() -> None:
 def test_equal_amortised_cost_by_hand(distill_seconds: float, expected: float) -> None:
     # 4 runs, 2 workers: a run may take (2 + distillation) · 2 / 4 s, of which 0.25 to evaluate.
     full = SimpleNamespace(
-        seconds=5.25, train_seconds=5.0, evaluation_seconds=0.25, row_visits=1000.0
+        seconds=5.25,
+        train_seconds=5.0,
+        evaluation_seconds=0.25,
+        row_visits=1000.0,
+        cpu_seconds=None,
     )
-    ours = SimpleNamespace(seconds=0.5, row_visits=10.0)
+    ours = SimpleNamespace(seconds=0.5, row_visits=10.0, cpu_seconds=0.4)
     arms: Any = SimpleNamespace(
         full=[[full] * 2] * 2,
         distilled=[[ours] * 2] * 2,
@@ -247,6 +251,8 @@ def test_equal_amortised_cost_by_hand(distill_seconds: float, expected: float) -
     )
     costs = consistency._Costs(arms, distill_seconds)
     assert costs.amortised_fraction == pytest.approx(expected)
+    assert costs.full_run_cpu_seconds is None
+    assert costs.distilled_run_cpu_seconds == pytest.approx(1.6)
     ours.row_visits = 999.0
     assert consistency._Costs(arms, 0.0).amortised_fraction == 0.999
 

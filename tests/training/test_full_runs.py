@@ -17,6 +17,7 @@ from diet_ray.search.workers import WorkersConfig
 from diet_ray.storage import Folder
 from diet_ray.training.board import RunBoard
 from diet_ray.training.full_runs import (
+    FORMAT,
     RunFailure,
     cost,
     read_result,
@@ -81,11 +82,11 @@ def test_longer_runs_cost_more() -> None:
 def test_a_broken_result_file_counts_as_missing(tmp_path: Path) -> None:
     folder = Folder.at(tmp_path)
     assert read_result(folder, "a.json") is None
-    for content in ("{", "[]", '{"format": 1}', '{"format": 1, "result": {"name": "x"}}'):
+    for content in ("{", "[]", '{"format": 2}', '{"format": 2, "result": {"name": "x"}}'):
         (tmp_path / "a.json").write_text(content)
         assert read_result(folder, "a.json") is None
     kept = results.to_json(full_run(CANDIDATES[0], LOG, 0, ROWS, CONFIG))
-    (tmp_path / "a.json").write_text(json.dumps({"format": 1, "result": kept}))
+    (tmp_path / "a.json").write_text(json.dumps({"format": FORMAT, "result": kept}))
     assert read_result(folder, "a.json") is not None
     (tmp_path / "a.json").write_text(json.dumps({"format": 0, "result": kept}))
     assert read_result(folder, "a.json") is None
