@@ -43,7 +43,8 @@ Candidates = Annotated[
     Path | None,
     typer.Option(
         "--candidates",
-        help="YAML file with `candidates:` (list, grid or random); default: the whole catalogue.",
+        help="YAML file with `candidates:` (a list, grid or random; for `diet search` also optuna); "
+        "default: the whole catalogue.",
     ),
 ]
 Workers = Annotated[
