@@ -43,7 +43,7 @@ Candidates = Annotated[
     Path | None,
     typer.Option(
         "--candidates",
-        help="YAML file with `candidates:` (a list, grid or random; for `diet search` also optuna); "
+        help="YAML file with `candidates:` (list, grid or random; for `diet search` also optuna); "
         "default: the whole catalogue.",
     ),
 ]
