@@ -58,6 +58,19 @@ class SelfAttention(nn.Module):
         return torch.relu(merge_heads(attention @ value) + self.residual(fields))
 
 
+def attention_layers(
+    layer: type[nn.Module], num_layers: int, embedding_size: int, num_heads: int
+) -> nn.Sequential:
+    """(B, F, d) to (B, F, H·d): layers made, as `SelfAttention`, of what comes in, d and H."""
+    width = num_heads * embedding_size
+    return nn.Sequential(
+        *(
+            layer(width if i else embedding_size, embedding_size, num_heads)
+            for i in range(num_layers)
+        )
+    )
+
+
 class MultiHeadAttention(nn.Module):
     """W_O [head_1, …, head_H] at every place of x (B, n, width): (B, n, width).
 

@@ -12,28 +12,28 @@ scaled, as in the paper.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from diet_ray.data.batch import Batch, FeatureSpec
-from diet_ray.models.attention import SelfAttention
+from diet_ray.models.attention import SelfAttention, attention_layers
 from diet_ray.models.base import HeadOutput, Recommender
 from diet_ray.models.layers import NumericFields, Output, pool
 
 
 class AutoInt(Recommender):
+    attention_layer: ClassVar[type[nn.Module]] = SelfAttention
+
     def __init__(
         self, features: FeatureSpec, embedding_size: int, num_cross_layers: int, num_heads: int
     ) -> None:
         super().__init__(features, embedding_size)
         self.numeric = NumericFields(features, embedding_size)
-        width = num_heads * embedding_size
-        self.attention = nn.Sequential(
-            *(
-                SelfAttention(width if i else embedding_size, embedding_size, num_heads)
-                for i in range(num_cross_layers)
-            )
+        self.attention = attention_layers(
+            self.attention_layer, num_cross_layers, embedding_size, num_heads
         )
-        self.output = Output(features.num_fields * width)
+        self.output = Output(features.num_fields * num_heads * embedding_size)
 
     def head(self, gathered: Tensor, batch: Batch) -> HeadOutput:
         hidden = self.attention(self.numeric(pool(gathered, batch), batch)).flatten(1)

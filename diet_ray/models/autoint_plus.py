@@ -11,10 +11,10 @@ with e' the fields behind the attention layers of `diet_ray.models.autoint`.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diet_ray.data.batch import Batch, FeatureSpec
-from diet_ray.models.attention import SelfAttention
+from diet_ray.models.attention import SelfAttention, attention_layers
 from diet_ray.models.base import HeadOutput, Recommender
 from diet_ray.models.layers import NumericFields, Output, mlp, pool
 
@@ -32,11 +32,8 @@ class AutoIntPlus(Recommender):
         super().__init__(features, embedding_size)
         num_fields, width = features.num_fields, num_heads * embedding_size
         self.numeric = NumericFields(features, embedding_size)
-        self.attention = nn.Sequential(
-            *(
-                SelfAttention(width if i else embedding_size, embedding_size, num_heads)
-                for i in range(num_cross_layers)
-            )
+        self.attention = attention_layers(
+            SelfAttention, num_cross_layers, embedding_size, num_heads
         )
         self.mlp = mlp(num_fields * embedding_size, hidden_sizes, dropout)
         self.output = Output(num_fields * width + hidden_sizes[-1])

@@ -19,11 +19,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from diet_ray.data.batch import Batch, FeatureSpec
+from diet_ray.data.batch import FeatureSpec
 from diet_ray.models.attention import TransformerLayer
-from diet_ray.models.base import HeadOutput, Recommender
-from diet_ray.models.histories import Interests, Positions, with_target
-from diet_ray.models.layers import NumericFields, Output, mlp
+from diet_ray.models.histories import Positions, with_target
+from diet_ray.models.interest_network import InterestNetwork
 
 
 class TargetTransformer(nn.Module):
@@ -47,7 +46,7 @@ class TargetTransformer(nn.Module):
         return x[:, -1]
 
 
-class BST(Recommender):
+class BST(InterestNetwork):
     def __init__(
         self,
         features: FeatureSpec,
@@ -57,19 +56,13 @@ class BST(Recommender):
         num_cross_layers: int,
         num_heads: int,
     ) -> None:
-        super().__init__(features, embedding_size)
-        self.interests = Interests(
+        super().__init__(
             features,
+            embedding_size,
+            hidden_sizes,
+            dropout,
             lambda s: TargetTransformer(
                 s.max_length, embedding_size, num_cross_layers, num_heads, dropout
             ),
+            num_vectors=2,
         )
-        self.numeric = NumericFields(features, embedding_size)
-        num_vectors = features.num_fields + len(self.interests)
-        self.mlp = mlp(num_vectors * embedding_size, hidden_sizes, dropout)
-        self.output = Output(hidden_sizes[-1])
-
-    def head(self, gathered: Tensor, batch: Batch) -> HeadOutput:
-        fields = self.numeric(self.interests(gathered, batch), batch)
-        hidden = self.mlp(fields.flatten(1))
-        return HeadOutput(self.output(hidden), hidden)

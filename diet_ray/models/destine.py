@@ -16,10 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.models.attention import merge_heads, split_heads
-from diet_ray.models.base import HeadOutput, Recommender
-from diet_ray.models.layers import NumericFields, Output, pool
+from diet_ray.models.autoint import AutoInt
 
 
 class DisentangledAttention(nn.Module):
@@ -45,21 +43,5 @@ class DisentangledAttention(nn.Module):
         return merge_heads((pairwise + unary) @ value) + self.residual(fields)
 
 
-class DESTINE(Recommender):
-    def __init__(
-        self, features: FeatureSpec, embedding_size: int, num_cross_layers: int, num_heads: int
-    ) -> None:
-        super().__init__(features, embedding_size)
-        self.numeric = NumericFields(features, embedding_size)
-        width = num_heads * embedding_size
-        self.attention = nn.Sequential(
-            *(
-                DisentangledAttention(width if i else embedding_size, embedding_size, num_heads)
-                for i in range(num_cross_layers)
-            )
-        )
-        self.output = Output(features.num_fields * width)
-
-    def head(self, gathered: Tensor, batch: Batch) -> HeadOutput:
-        hidden = self.attention(self.numeric(pool(gathered, batch), batch)).flatten(1)
-        return HeadOutput(self.output(hidden), hidden)
+class DESTINE(AutoInt):
+    attention_layer = DisentangledAttention

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from diet_ray.data.batch import Batch, FeatureSpec
+from diet_ray.data.batch import FeatureSpec
 from diet_ray.models.attention import masked_softmax
-from diet_ray.models.base import HeadOutput, Recommender
-from diet_ray.models.histories import GatedRecurrentUnit, Interests
-from diet_ray.models.layers import NumericFields, Output, mlp
+from diet_ray.models.histories import GatedRecurrentUnit
+from diet_ray.models.interest_network import InterestNetwork
 
 
 class InterestEvolution(nn.Module):
@@ -38,7 +37,7 @@ class InterestEvolution(nn.Module):
         return evolved[:, -1]
 
 
-class DIEN(Recommender):
+class DIEN(InterestNetwork):
     def __init__(
         self,
         features: FeatureSpec,
@@ -46,13 +45,10 @@ class DIEN(Recommender):
         hidden_sizes: tuple[int, ...],
         dropout: float,
     ) -> None:
-        super().__init__(features, embedding_size)
-        self.interests = Interests(features, lambda _: InterestEvolution(embedding_size))
-        self.numeric = NumericFields(features, embedding_size)
-        self.mlp = mlp(features.num_fields * embedding_size, hidden_sizes, dropout)
-        self.output = Output(hidden_sizes[-1])
-
-    def head(self, gathered: Tensor, batch: Batch) -> HeadOutput:
-        fields = self.numeric(self.interests(gathered, batch), batch)
-        hidden = self.mlp(fields.flatten(1))
-        return HeadOutput(self.output(hidden), hidden)
+        super().__init__(
+            features,
+            embedding_size,
+            hidden_sizes,
+            dropout,
+            lambda _: InterestEvolution(embedding_size),
+        )

@@ -20,11 +20,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from diet_ray.data.batch import Batch, FeatureSpec
+from diet_ray.data.batch import FeatureSpec
 from diet_ray.models.attention import merge_heads, split_heads
-from diet_ray.models.base import HeadOutput, Recommender
-from diet_ray.models.histories import Interests, Positions, with_target
-from diet_ray.models.layers import NumericFields, Output, mlp
+from diet_ray.models.histories import Positions, with_target
+from diet_ray.models.interest_network import InterestNetwork
 
 
 class TransductionUnit(nn.Module):
@@ -71,7 +70,7 @@ class TargetTransducer(nn.Module):
         return x[:, -1]
 
 
-class HSTU(Recommender):
+class HSTU(InterestNetwork):
     def __init__(
         self,
         features: FeatureSpec,
@@ -81,16 +80,10 @@ class HSTU(Recommender):
         num_cross_layers: int,
         num_heads: int,
     ) -> None:
-        super().__init__(features, embedding_size)
-        self.interests = Interests(
+        super().__init__(
             features,
+            embedding_size,
+            hidden_sizes,
+            dropout,
             lambda s: TargetTransducer(s.max_length, embedding_size, num_cross_layers, num_heads),
         )
-        self.numeric = NumericFields(features, embedding_size)
-        self.mlp = mlp(features.num_fields * embedding_size, hidden_sizes, dropout)
-        self.output = Output(hidden_sizes[-1])
-
-    def head(self, gathered: Tensor, batch: Batch) -> HeadOutput:
-        fields = self.numeric(self.interests(gathered, batch), batch)
-        hidden = self.mlp(fields.flatten(1))
-        return HeadOutput(self.output(hidden), hidden)

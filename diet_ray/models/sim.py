@@ -19,11 +19,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from diet_ray.data.batch import Batch, FeatureSpec
+from diet_ray.data.batch import FeatureSpec
 from diet_ray.models.attention import masked_softmax, split_heads
-from diet_ray.models.base import HeadOutput, Recommender
-from diet_ray.models.histories import Interests
-from diet_ray.models.layers import NumericFields, Output, mlp
+from diet_ray.models.interest_network import InterestNetwork
 
 NUM_FOUND = 8
 
@@ -58,7 +56,7 @@ class SearchAttention(nn.Module):
         return torch.cat([searched, (share @ items).flatten(1)], dim=1)
 
 
-class SIM(Recommender):
+class SIM(InterestNetwork):
     def __init__(
         self,
         features: FeatureSpec,
@@ -67,14 +65,11 @@ class SIM(Recommender):
         dropout: float,
         num_heads: int,
     ) -> None:
-        super().__init__(features, embedding_size)
-        self.interests = Interests(features, lambda _: SearchAttention(embedding_size, num_heads))
-        self.numeric = NumericFields(features, embedding_size)
-        num_vectors = features.num_fields + num_heads * len(self.interests)
-        self.mlp = mlp(num_vectors * embedding_size, hidden_sizes, dropout)
-        self.output = Output(hidden_sizes[-1])
-
-    def head(self, gathered: Tensor, batch: Batch) -> HeadOutput:
-        fields = self.numeric(self.interests(gathered, batch), batch)
-        hidden = self.mlp(fields.flatten(1))
-        return HeadOutput(self.output(hidden), hidden)
+        super().__init__(
+            features,
+            embedding_size,
+            hidden_sizes,
+            dropout,
+            lambda _: SearchAttention(embedding_size, num_heads),
+            num_vectors=num_heads + 1,
+        )
