@@ -55,6 +55,8 @@ class StackedTraining:
         self._dense = list(zip(dense, *moments, strict=True))
         """Of each model: weights, first and second moments, (D,)."""
         self._table_second = torch.zeros_like(table)
+        decays = [o.weight_decay for o in optimizers]
+        self._decays = table.new_tensor(decays).unsqueeze(1) if any(decays) else None
         self._last = torch.zeros(len(table), dtype=torch.int64, device=table.device)
         self._padding_rows = torch.tensor(stack.table.block_starts, device=table.device)
         self._num_steps = torch.zeros((), dtype=torch.float32, device=table.device)
@@ -207,9 +209,8 @@ class StackedTraining:
         pairs = list(zip(self._optimizers, factors, strict=True))
         rates = weight.new_tensor([o.learning_rate * f.table for o, f in pairs]).unsqueeze(1)
         by_model = weight.view(-1, stack.num_models, stack.width)
-        if any(o.weight_decay for o in self._optimizers):
-            decays = weight.new_tensor([o.weight_decay for o in self._optimizers]).unsqueeze(1)
-            by_model.mul_(1.0 - rates * decays)
+        if self._decays is not None:
+            by_model.mul_(1.0 - rates * self._decays)
         by_model.addcmul_(direction.view_as(by_model), rates)
         table.index_copy_(0, touched, weight)
         self._table_second.index_copy_(0, touched, second)
