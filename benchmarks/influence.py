@@ -24,16 +24,13 @@ go to standard error.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.report import print_report
 from benchmarks.scoring import kernels, pipeline, scale, slots
 
 PARTS = ("kernels", "slots", "pipeline", "scale")
@@ -43,30 +40,11 @@ def main() -> None:
     arguments = parse()
     if arguments.dattri is not None:
         sys.path.append(str(arguments.dattri))
-    if arguments.folder is not None:
-        arguments.folder.mkdir(parents=True, exist_ok=True)
-        report = measure(arguments, arguments.folder)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            report = measure(arguments, Path(folder))
-    print(json.dumps(report, indent=None if arguments.json else 1))
+    print_report(arguments, measure_part)
 
 
-def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    report: dict[str, Any] = {"load_average": {}}
-    for part in arguments.parts:
-        begin_s = time.perf_counter()
-        found = measure_part(part, arguments.quick, arguments.model, folder)
-        # Well above the two cores' own work, the clock on the wall says little.
-        report["load_average"][part] = os.getloadavg()[0]
-        # So that a run that is cut off has said what it knows.
-        note(json.dumps(found))
-        note(f"{part}: {time.perf_counter() - begin_s:.0f} s")
-        report |= found
-    return report
-
-
-def measure_part(part: str, quick: bool, model: str, folder: Path) -> dict[str, Any]:
+def measure_part(part: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    quick, model = arguments.quick, arguments.model
     if part == "kernels":
         return kernels.kernels(kernels.QUICK if quick else kernels.KernelSizes())
     if part == "slots":
@@ -76,10 +54,6 @@ def measure_part(part: str, quick: bool, model: str, folder: Path) -> dict[str, 
         legs = pipeline.QUICK if quick else pipeline.PipelineSizes()
         return pipeline.pipeline(legs, model, folder)
     return scale.scale(scale.QUICK if quick else scale.ScaleSizes(), model, folder)
-
-
-def note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def parse() -> argparse.Namespace:

@@ -35,6 +35,7 @@ from benchmarks.laboratory.ledger import Ledger
 from benchmarks.laboratory.logs import LogSource, open_log, sources
 from benchmarks.laboratory.results import write_results
 from benchmarks.laboratory.stream import by_stage
+from benchmarks.report import note
 from diet_ray.distillation.config import default_proxies
 from diet_ray.search.agreement import Arm
 from diet_ray.search.baselines import mean_ranks
@@ -187,10 +188,6 @@ def curve_points(report: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return points
-
-
-def note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

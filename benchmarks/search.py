@@ -26,16 +26,13 @@ go to standard error. A part that was cut off goes on in the same `--folder`: fu
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.report import print_report
 from benchmarks.searching import arms, stacked
 
 PARTS = ("stacked", "movielens", "synthetic")
@@ -43,33 +40,18 @@ PARTS = ("stacked", "movielens", "synthetic")
 
 def main() -> None:
     arguments = parse()
-    if arguments.folder is not None:
-        arguments.folder.mkdir(parents=True, exist_ok=True)
-        report = measure(arguments, arguments.folder)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            report = measure(arguments, Path(folder))
-    print(json.dumps(report, indent=None if arguments.json else 1))
+    if arguments.movielens is None:
+        arguments.parts = [part for part in arguments.parts if part != "movielens"]
+    print_report(arguments, measure_part)
 
 
-def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    report: dict[str, Any] = {"load_average": {}}
-    for part in arguments.parts:
-        begin_s = time.perf_counter()
-        if part == "stacked":
-            found: dict[str, Any] = {"stacked_speedup": stacked.stacked()}
-        elif part == "movielens":
-            if arguments.movielens is None:
-                continue
-            found = {part: arms.compared(arms.movielens(arguments.movielens), folder)}
-        else:
-            found = {part: arms.compared(arms.synthetic(arguments.rows), folder)}
-            found |= {key: found[part][key] for key in arms.HEADLINES}
-        report["load_average"][part] = os.getloadavg()[0]
-        print(json.dumps(found), file=sys.stderr, flush=True)
-        print(f"{part}: {time.perf_counter() - begin_s:.0f} s", file=sys.stderr, flush=True)
-        report |= found
-    return report
+def measure_part(part: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    if part == "stacked":
+        return {"stacked_speedup": stacked.stacked()}
+    if part == "movielens":
+        return {part: arms.compared(arms.movielens(arguments.movielens), folder)}
+    found = arms.compared(arms.synthetic(arguments.rows), folder)
+    return {part: found} | {key: found[key] for key in arms.HEADLINES}
 
 
 def parse() -> argparse.Namespace:

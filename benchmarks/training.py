@@ -34,11 +34,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
+from benchmarks.report import note
 from benchmarks.training import deepctr_leg, fuxictr_leg
 from benchmarks.training.legs import Leg, Ours, Plain
 from benchmarks.training.logs import Rows, advertising, movielens
 from benchmarks.training.parity import parity
-from benchmarks.training.speed import OURS, by_turns, note, over_fastest
+from benchmarks.training.speed import OURS, by_turns, over_fastest
 from diet_ray.models.catalogue import Candidate
 
 MODELS = ("deepfm", "dcnv2", "autoint", "finalmlp")

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.report import note
 from benchmarks.training.fuxictr_leg import MODELS, WITH_HISTORY, FuxiCTR
 from benchmarks.training.legs import Leg, Ours, Plain
 from benchmarks.training.logs import Rows, movielens
-from benchmarks.training.speed import OURS, Turns, by_turns, note, seed_sd
+from benchmarks.training.speed import OURS, Turns, by_turns, seed_sd
 from diet_ray.models.base import EMBEDDING_SD
 from diet_ray.models.catalogue import Candidate
 

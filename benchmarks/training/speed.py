@@ -6,7 +6,6 @@ of them; whoever is first in one turn is last in the next.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +79,3 @@ def over_fastest(turns: Mapping[str, Turns], library: str) -> float:
 
 def seed_sd(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
-
-
-def note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

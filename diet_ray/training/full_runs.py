@@ -39,10 +39,10 @@ FORMAT = 2
 """Of persisted results; raised whenever what a full run computes changes."""
 
 
-_TRAIN_ENVIRONMENT = {
+TRAIN_ENVIRONMENT = {
     # Paths of the log and modules of candidates may be relative to where the driver runs.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # A lost node is an error like any other: kept results make a new start cheap.
+    # A lost node is an error like any other: kept results, or a checkpoint, make a new start cheap.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 
@@ -208,7 +208,7 @@ def _train(
     workers: WorkersConfig,
     keep: Callable[[RunSpec, RunResult | RunFailure], None],
 ) -> None:
-    os.environ.update(_TRAIN_ENVIRONMENT)
+    os.environ.update(TRAIN_ENVIRONMENT)
     board: Any = ray.remote(num_cpus=0)(RunBoard).remote(len(specs))
     trouble: list[BaseException] = []
 

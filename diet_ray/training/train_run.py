@@ -41,6 +41,7 @@ from diet_ray.search.workers import WorkersConfig, describe
 from diet_ray.storage import Folder, LockFile
 from diet_ray.training.board import TrainBoard
 from diet_ray.training.config import TrainConfig
+from diet_ray.training.full_runs import TRAIN_ENVIRONMENT
 from diet_ray.training.parallel import MODEL, PeerLost, Peers, TrainPart, TrainWork
 
 RESULT = "train.json"
@@ -49,13 +50,6 @@ _LOG_PATH = "log_path"
 """For the reader alone: a log may move."""
 _FREE_KEYS = frozenset({"checkpoint_every_rows", "max_failures"})
 """Settings that change no bit of the result."""
-
-_TRAIN_ENVIRONMENT = {
-    # Paths of the log and modules of candidates may be relative to where the driver runs.
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # A lost node is a failure like any other: the checkpoint is there.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +190,7 @@ def _read_result(folder: Folder) -> TrainResult:
 
 
 def _train(work: TrainWork, workers: WorkersConfig, console: Console | None) -> None:
-    os.environ.update(_TRAIN_ENVIRONMENT)
+    os.environ.update(TRAIN_ENVIRONMENT)
     board: Any = ray.remote(num_cpus=0)(TrainBoard).remote()
     # By reference: the controller, which starts first, then needs to load none of it.
     loop = {"board": board, "work": ray.put(work), "num_threads": workers.cpus_per_worker}
