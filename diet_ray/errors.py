@@ -29,3 +29,9 @@ class ClusterError(DietError):
 
 class OutputError(DietError):
     """An output folder exists already, or can't be written."""
+
+
+def describe(error: BaseException) -> str:
+    """One line: the kind of error, unless its text alone was written for people, and its text."""
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text}"

@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from ray import tune
 
+from diet_ray.errors import describe
 from diet_ray.models.catalogue import Candidate
 from diet_ray.search.groups import Group
 from diet_ray.search.proposals import Proposals, optuna_search
 from diet_ray.search.run_set import DistilledRows, RunSet
 from diet_ray.search.runs import RunResult
-from diet_ray.search.workers import WorkersConfig, describe
+from diet_ray.search.workers import WorkersConfig
 
 _TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diet_ray.data.batch import FeatureSpec
+from diet_ray.errors import describe
 from diet_ray.models.catalogue import Candidate
 from diet_ray.search.evaluation import EvaluationRows
 from diet_ray.search.runs import DistilledRun, RunResult, TrainingRows
 from diet_ray.search.stacks import Member, StackedRun, like_parts, stack_size
-from diet_ray.search.workers import describe
 from diet_ray.training.recipe import Recipe
 
 

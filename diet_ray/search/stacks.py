@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from diet_ray.data.batch import FeatureSpec
+from diet_ray.errors import describe
 from diet_ray.models.catalogue import Candidate, build, fields_of
 from diet_ray.models.stack import ModelStack, NotStackable
 from diet_ray.search.evaluation import Evaluation, EvaluationRows, evaluation_of
 from diet_ray.search.runs import RunResult, TrainingRows
 from diet_ray.search.size import model_size
-from diet_ray.search.workers import describe
 from diet_ray.training.loop import STEPS_PER_POINT, drift_match
 from diet_ray.training.recipe import Recipe
 from diet_ray.training.stacked import StackedTraining

@@ -10,7 +10,7 @@ import ray
 import torch
 
 from diet_ray.cluster import num_gpus, require_cpus
-from diet_ray.errors import ClusterError
+from diet_ray.errors import ClusterError, describe
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -47,12 +47,6 @@ class WorkersConfig:
             f"training with {num_workers} workers of {self.cpus_per_worker} CPUs",
         )
         return replace(self, num_workers=num_workers, use_gpu=use_gpu)
-
-
-def describe(error: BaseException) -> str:
-    """One line: the kind of error, unless its text alone was written for people, and its text."""
-    text = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {text}"
 
 
 def run_tasks(

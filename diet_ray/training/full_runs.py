@@ -25,13 +25,13 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from diet_ray.cluster import unchanged_handler
 from diet_ray.data.log import PreparedLog
-from diet_ray.errors import ClusterError
+from diet_ray.errors import ClusterError, describe
 from diet_ray.models.catalogue import Candidate
 from diet_ray.search import results
 from diet_ray.search.evaluation import NUM_BLOCKS, EvaluationRows
 from diet_ray.search.runs import FullRunConfig, RunResult, full_run
 from diet_ray.search.size import model_size
-from diet_ray.search.workers import WorkersConfig, describe
+from diet_ray.search.workers import WorkersConfig
 from diet_ray.storage import Folder
 from diet_ray.training.board import RunBoard
 

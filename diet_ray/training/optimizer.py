@@ -64,7 +64,7 @@ class ClickOptimizer:
 
     def _step_table(self, rows: Tensor, gradient: Tensor, factor: float) -> None:
         table = self.model.table.weight
-        touched, grad = sum_by_row(self._last, rows, gradient)
+        touched, grad = sum_by_row(self._last, rows, gradient, self._padding_rows)
         weight = table.index_select(0, touched)
         second = self._table_second.index_select(0, touched)
         rate, decay = self.config.learning_rate * factor, self.config.weight_decay
@@ -129,17 +129,23 @@ class ClickOptimizer:
         return grown
 
 
-def sum_by_row(last: Tensor, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+def sum_by_row(
+    last: Tensor, rows: Tensor, grad: Tensor, padding_rows: Tensor
+) -> tuple[Tensor, Tensor]:
     """Distinct rows (U,) among rows (N,) and their summed gradients (U, width) of grad (N, width).
 
-    last: scratch (rows of the table,), int64, of any content. On a GPU all rows with repetitions
-    instead, each with its row's sum: how many are distinct isn't known without waiting for the
-    device.
+    last: scratch (rows of the table,), int64, of any content; padding_rows: rows whose sums nobody
+    reads. On a GPU all rows with repetitions instead, each with its row's sum: how many are
+    distinct isn't known without waiting for the device.
     """
     position = torch.arange(len(rows), device=rows.device)
     last.index_copy_(0, rows, position)
     where = last.index_select(0, rows)
     if rows.is_cuda:
+        # A row's are summed one after the other: padding's would take longer than all the rest.
+        padding = torch.isin(rows, padding_rows)
+        where = torch.where(padding, position, where)
+        grad = grad.masked_fill(padding.unsqueeze(1), 0.0)
         # This sum has a fixed order on a GPU, `index_add_` hasn't.
         total = torch.zeros_like(grad).index_put_((where,), grad, accumulate=True)
         return rows, total.index_select(0, where)

@@ -199,7 +199,8 @@ class StackedTraining:
 
     def _step_table(self, rows: Tensor, gradient: Tensor, factors: Sequence[StepFactors]) -> None:
         stack, table = self._stack, self._stack.table_weight
-        touched, grad = sum_by_row(self._last, rows.flatten(), gradient.flatten(2).flatten(0, 1))
+        flat = gradient.flatten(2).flatten(0, 1)
+        touched, grad = sum_by_row(self._last, rows.flatten(), flat, self._padding_rows)
         weight = table.index_select(0, touched)
         second = self._table_second.index_select(0, touched)
         # Of all models at once, as they share the rows: at rate 1, from zero, it's the direction.

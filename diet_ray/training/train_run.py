@@ -32,12 +32,12 @@ from diet_ray import errors
 from diet_ray.cluster import unchanged_handler
 from diet_ray.config import from_mapping, to_mapping
 from diet_ray.data.log import PreparedLog
-from diet_ray.errors import ClusterError, ConfigError, DietError, OutputError
+from diet_ray.errors import ClusterError, ConfigError, DietError, OutputError, describe
 from diet_ray.models.catalogue import Candidate, fields_of
 from diet_ray.progress import Progress
 from diet_ray.report import format as fmt
 from diet_ray.search.evaluation import Evaluation, evaluation_rows
-from diet_ray.search.workers import WorkersConfig, describe
+from diet_ray.search.workers import WorkersConfig
 from diet_ray.storage import Folder, LockFile
 from diet_ray.training.board import TrainBoard
 from diet_ray.training.config import TrainConfig
