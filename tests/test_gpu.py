@@ -131,13 +131,16 @@ def test_models_side_by_side_learn_what_they_learn_alone(architecture: str) -> N
     models = [build(candidate, FEATURES, seed=s).double().cuda().train() for s in (0, 1)]
     stack = ModelStack([deepcopy(m) for m in models])
     training = StackedTraining(stack, optimizers)
-    together = [DriftMatch(0.02, 0.5, 1.0) for _ in optimizers]
+    together = [DriftMatch(0.02, 0.5, 1.0, bounded=True) for _ in optimizers]
     parts = [random_batch(size, seed=size).to("cuda") for size in (20, 20, 9)]
     for rows in parts:
         weight = torch.ones_like(rows.label)
         training.step(stack.table.rows(rows), rows, rows.label, weight, together)
     for i, model in enumerate(models):
-        optimizer, drift = ClickOptimizer(model, optimizers[i]), DriftMatch(0.02, 0.5, 1.0)
+        optimizer, drift = (
+            ClickOptimizer(model, optimizers[i]),
+            DriftMatch(0.02, 0.5, 1.0, bounded=True),
+        )
         for rows in parts:
             train_step(model, optimizer, rows, rows.label, torch.ones_like(rows.label), drift)
         for name, weights in stack.dense.items():

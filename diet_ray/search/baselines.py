@@ -125,7 +125,12 @@ def sample_recipes(recipe: Recipe) -> tuple[Recipe, ...]:
 
     Step sizes: a full run's own, the distilled recipe's, and twice that one's learning rate.
     """
-    plain = replace(recipe, order="time", residual_share=0.0, dense_drift=0.0, table_drift=0.0)
+    plain = Recipe(
+        epochs=recipe.epochs,
+        batch_share=recipe.batch_share,
+        steps_per_step=recipe.steps_per_step,
+        row_visit_fraction=recipe.row_visit_fraction,
+    )
     sizes = dict.fromkeys((1.0, recipe.steps_per_step, 4.0 * recipe.steps_per_step))
     recipes = [replace(plain, steps_per_step=k) for k in sizes]
     return (*recipes, replace(plain, order="shuffle"))

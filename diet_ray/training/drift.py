@@ -42,8 +42,14 @@ class DriftMatch:
     """Watches a distilled run's residuals and says by how much its next step is to be longer."""
 
     def __init__(
-        self, row_visit_fraction: float, dense_exponent: float, table_exponent: float
+        self,
+        row_visit_fraction: float,
+        dense_exponent: float,
+        table_exponent: float,
+        bounded: bool = False,
     ) -> None:
+        """`bounded`: steps of the table stay within reach, see `diet_ray.training.reach`."""
+        self.bounded = bounded
         self._row_visit_fraction = row_visit_fraction
         self._dense_exponent = dense_exponent
         self._table_exponent = table_exponent

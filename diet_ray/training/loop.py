@@ -14,6 +14,7 @@ from diet_ray.models.base import Recommender
 from diet_ray.training.config import OptimizerConfig
 from diet_ray.training.drift import NO_FACTORS, DriftMatch
 from diet_ray.training.optimizer import ClickOptimizer
+from diet_ray.training.reach import reach_of
 from diet_ray.training.recipe import Recipe
 
 STEPS_PER_POINT = 64
@@ -78,7 +79,12 @@ def _step(
     loss.backward()
     factors = NO_FACTORS if drift is None else drift.factors(logit, target, batch.label)
     gradient = gathered.grad if gathered.grad is not None else torch.zeros_like(gathered)
-    optimizer.step(rows, gradient, factors)
+    reach = None
+    if drift is not None and drift.bounded:
+        share = torch.full_like(target, 1.0 / len(target)) if weight is None else weight
+        share = (share / share.sum()).to(logit.dtype)
+        reach = reach_of(logit.detach().unsqueeze(1), target.to(logit.dtype), share)
+    optimizer.step(rows, gradient, factors, reach)
     return logit.detach(), loss.detach()
 
 
@@ -164,9 +170,11 @@ def distilled_targets(soft_label: Tensor, residual: Tensor, residual_share: floa
 
 def drift_match(recipe: Recipe) -> DriftMatch | None:
     """What sets the length of a distilled run's steps; None if the recipe leaves them alone."""
-    if not recipe.dense_drift and not recipe.table_drift:
+    if not recipe.dense_drift and not recipe.table_drift and not recipe.bounded_table:
         return None
-    return DriftMatch(recipe.row_visit_fraction, recipe.dense_drift, recipe.table_drift)
+    return DriftMatch(
+        recipe.row_visit_fraction, recipe.dense_drift, recipe.table_drift, recipe.bounded_table
+    )
 
 
 def distilled_batches(

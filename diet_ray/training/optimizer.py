@@ -20,6 +20,8 @@ A step costs what its mini-batch touches, never the size of the table:
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -27,6 +29,7 @@ from diet_ray.models.base import TABLE_WEIGHT, Recommender
 from diet_ray.models.growth import copy_blocks
 from diet_ray.training.config import OptimizerConfig
 from diet_ray.training.drift import NO_FACTORS, StepFactors
+from diet_ray.training.reach import Reach, bounded
 
 
 class ClickOptimizer:
@@ -52,23 +55,39 @@ class ClickOptimizer:
         self._step = torch.zeros((), dtype=torch.float32, device=table.device)
 
     @torch.no_grad()
-    def step(self, rows: Tensor, gathered_grad: Tensor, factors: StepFactors = NO_FACTORS) -> None:
-        """One update, `factors` times as long. Consumes the dense gradients.
+    def step(
+        self,
+        rows: Tensor,
+        gathered_grad: Tensor,
+        factors: StepFactors = NO_FACTORS,
+        reach: Reach | None = None,
+    ) -> None:
+        """One update, `factors` times as long, within `reach`. Consumes the dense gradients.
 
         rows: table rows (B, P) of the mini-batch; gathered_grad: gradient (B, P, width) of the
         mini-batch's mean loss at the embeddings gathered from them.
         """
         self._step += 1.0
-        self._step_table(rows.flatten(), gathered_grad.flatten(0, 1), factors.table)
+        self._step_table(rows.flatten(), gathered_grad, factors.table, reach)
         self._step_dense(factors.dense)
 
-    def _step_table(self, rows: Tensor, gradient: Tensor, factor: float) -> None:
+    def _step_table(
+        self, rows: Tensor, gradient: Tensor, factor: float, reach: Reach | None
+    ) -> None:
         table = self.model.table.weight
-        touched, grad = sum_by_row(self._last, rows, gradient, self._padding_rows)
+        flat = gradient.flatten(0, 1)
+        touched, grad, place = sum_by_row(self._last, rows, flat, self._padding_rows)
         weight = table.index_select(0, touched)
         second = self._table_second.index_select(0, touched)
         rate, decay = self.config.learning_rate * factor, self.config.weight_decay
-        table_adam(weight, grad, second, self._step, self.config, rate=rate, decay=decay)
+        if reach is None:
+            table_adam(weight, grad, second, self._step, self.config, rate=rate, decay=decay)
+        else:
+            move = torch.zeros_like(grad)
+            table_adam(move, grad, second, self._step, self.config, rate=rate, decay=0.0)
+            move.masked_fill_(torch.isin(touched, self._padding_rows).unsqueeze(1), 0.0)
+            move = bounded(move.unsqueeze(1), place, gradient.unsqueeze(2), reach).squeeze(1)
+            weight = weight.mul_(1.0 - rate * decay).add_(move)
         # A row that stands here several times (on a GPU) is written several times the same.
         table.index_copy_(0, touched, weight)
         self._table_second.index_copy_(0, touched, second)
@@ -129,14 +148,23 @@ class ClickOptimizer:
         return grown
 
 
-def sum_by_row(
-    last: Tensor, rows: Tensor, grad: Tensor, padding_rows: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Distinct rows (U,) among rows (N,) and their summed gradients (U, width) of grad (N, width).
+class SummedRows(NamedTuple):
+    """What a mini-batch's N positions ask of the table."""
+
+    rows: Tensor
+    """(U,): distinct table rows. On a GPU (N,), all with repetitions: how many are distinct isn't
+    known without waiting for the device."""
+    gradient: Tensor
+    """(U, width): summed over the positions of a row."""
+    place: Tensor
+    """(N,): where in `rows` a position's row stands."""
+
+
+def sum_by_row(last: Tensor, rows: Tensor, grad: Tensor, padding_rows: Tensor) -> SummedRows:
+    """Sums gradients (N, width) at table rows (N,).
 
     last: scratch (rows of the table,), int64, of any content; padding_rows: rows whose sums nobody
-    reads. On a GPU all rows with repetitions instead, each with its row's sum: how many are
-    distinct isn't known without waiting for the device.
+    reads.
     """
     position = torch.arange(len(rows), device=rows.device)
     last.index_copy_(0, rows, position)
@@ -148,12 +176,13 @@ def sum_by_row(
         grad = grad.masked_fill(padding.unsqueeze(1), 0.0)
         # This sum has a fixed order on a GPU, `index_add_` hasn't.
         total = torch.zeros_like(grad).index_put_((where,), grad, accumulate=True)
-        return rows, total.index_select(0, where)
+        return SummedRows(rows, total.index_select(0, where), where)
     distinct = (where == position).nonzero().squeeze(1)
     touched = rows.index_select(0, distinct)
     last.index_copy_(0, touched, position[: len(touched)])
     place = last.index_select(0, rows)
-    return touched, grad.new_zeros(len(touched), grad.shape[1]).index_add_(0, place, grad)
+    total = grad.new_zeros(len(touched), grad.shape[1]).index_add_(0, place, grad)
+    return SummedRows(touched, total, place)
 
 
 def fused_adam(

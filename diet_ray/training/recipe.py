@@ -34,6 +34,8 @@ class Recipe:
     """Exponent of the drift factor c on dense weights, see `drift`; 0 leaves their steps alone."""
     table_drift: float = 0.0
     """Exponent of the drift factor on embeddings."""
+    bounded_table: bool = False
+    """Steps of the table carry no row's logit past its target, see `reach`."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_share <= 0:
@@ -79,6 +81,7 @@ def matched_recipe(
         row_visit_fraction=r,
         dense_drift=0.5,
         table_drift=0.5,
+        bounded_table=True,
     )
 
 

@@ -15,6 +15,7 @@ from diet_ray.training.config import OptimizerConfig
 from diet_ray.training.drift import NO_FACTORS, DriftMatch, StepFactors
 from diet_ray.training.loop import click_loss
 from diet_ray.training.optimizer import fused_adam, sum_by_row, table_adam
+from diet_ray.training.reach import Reach, bounded, reach_of
 from diet_ray.training.step_graph import record
 
 TOLERANCE = 1e-3
@@ -177,7 +178,10 @@ class StackedTraining:
             factors = [d.observe(*own) for d, own in zip(drifts, squares, strict=True)]
         self._num_steps += 1.0
         self._step_dense(found.dense, factors)
-        self._step_table(rows, found.gathered, factors)
+        reach = None
+        if drifts is not None and any(d.bounded for d in drifts):
+            reach = reach_of(found.logits.t(), target, weight / weight.sum())
+        self._step_table(rows, found.gathered, factors, reach)
         return found.loss
 
     def _step_dense(self, gradient: Tensor, factors: Sequence[StepFactors]) -> None:
@@ -197,10 +201,16 @@ class StackedTraining:
                 decay=config.weight_decay,
             )
 
-    def _step_table(self, rows: Tensor, gradient: Tensor, factors: Sequence[StepFactors]) -> None:
+    def _step_table(
+        self,
+        rows: Tensor,
+        gradient: Tensor,
+        factors: Sequence[StepFactors],
+        reach: Reach | None,
+    ) -> None:
         stack, table = self._stack, self._stack.table_weight
         flat = gradient.flatten(2).flatten(0, 1)
-        touched, grad = sum_by_row(self._last, rows.flatten(), flat, self._padding_rows)
+        touched, grad, place = sum_by_row(self._last, rows.flatten(), flat, self._padding_rows)
         weight = table.index_select(0, touched)
         second = self._table_second.index_select(0, touched)
         # Of all models at once, as they share the rows: at rate 1, from zero, it's the direction.
@@ -212,7 +222,13 @@ class StackedTraining:
         by_model = weight.view(-1, stack.num_models, stack.width)
         if self._decays is not None:
             by_model.mul_(1.0 - rates * self._decays)
-        by_model.addcmul_(direction.view_as(by_model), rates)
+        move = direction.view_as(by_model)
+        if reach is not None:
+            move.mul_(rates)
+            move.masked_fill_(torch.isin(touched, self._padding_rows).view(-1, 1, 1), 0.0)
+            by_model.add_(bounded(move, place, gradient, reach))
+        else:
+            by_model.addcmul_(move, rates)
         table.index_copy_(0, touched, weight)
         self._table_second.index_copy_(0, touched, second)
         table.index_fill_(0, self._padding_rows, 0.0)

@@ -39,7 +39,7 @@ def steps() -> list[tuple[Batch, Tensor, Tensor]]:
 @pytest.mark.parametrize("drift", [False, True])
 def test_models_side_by_side_learn_what_they_learn_alone(name: str, drift: bool) -> None:
     def drifts() -> list[DriftMatch]:
-        return [DriftMatch(0.02, 0.5, 1.0) for _ in OPTIMIZERS]
+        return [DriftMatch(0.02, 0.5, 1.0, bounded=True) for _ in OPTIMIZERS]
 
     settings = {"dropout": 0.3, "embedding_size": 4}
     models = [
