@@ -24,6 +24,7 @@ class Start:
     lines: tuple[str, ...]
     """The first whole lines, without line ends and byte-order mark; of Parquet none."""
     encoding: str = "utf8"
+    """Latin-1 text may be valid GB 18030 as well, which an adapter knows better."""
     compression: str | None = None
     num_bytes: int = 0
     """As stored."""
@@ -41,7 +42,10 @@ class Start:
         text = self.lines[line]
         if len(delimiter) > 1:
             return tuple(f.strip() for f in text.split(delimiter))
-        return tuple(f.strip() for f in next(csv.reader([text], delimiter=delimiter), []))
+        return tuple(
+            f.strip()
+            for f in next(csv.reader([text], delimiter=delimiter, skipinitialspace=True), [])
+        )
 
     @property
     def kind(self) -> Literal["text", "parquet"]:
