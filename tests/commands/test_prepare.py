@@ -21,7 +21,9 @@ BEHAVIORS = [
     f"{user},{item},{item % 7},{action},{1_511_539_200 + step * 600}"
     for draw in [random.Random(0)]
     for step in range(1200)
-    for user, item, action in [(draw.randint(1, 40), draw.randint(1, 60), draw.choice(["pv", "buy"]))]
+    for user, item, action in [
+        (draw.randint(1, 40), draw.randint(1, 60), draw.choice(["pv", "buy"]))
+    ]
 ]
 
 

@@ -44,7 +44,9 @@ class FeatureTable:
             if feature.values is not None:
                 missing = ~known | (values < 0)
                 codes = pa.array(values, mask=missing)
-                found[name] = pa.DictionaryArray.from_arrays(codes, pa.array(feature.values))
+                found[name] = pa.DictionaryArray.from_arrays(
+                    codes, pa.array(feature.values, pa.string())
+                )
             elif feature.dtype.startswith("f"):
                 found[name] = pa.array(values, mask=~known | np.isnan(values))
             else:
@@ -70,14 +72,15 @@ class _Writer:
     path: Path
     stack: ExitStack
     codes: dict[str, int] = field(default_factory=dict)
-    dtype: str | None = None
+    dtype: str = ""
+    is_text: bool = False
 
     def __post_init__(self) -> None:
         self._file = self.stack.enter_context(self.path.open("wb"))
 
     def add(self, column: pa.Array) -> None:
         if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
-            self.dtype = "i4"
+            self.dtype, self.is_text = "i4", True
             encoded = (
                 column if pa.types.is_dictionary(column.type) else pc.dictionary_encode(column)
             )
@@ -127,8 +130,8 @@ def build(tables: Iterable[pa.Table], key: str, scratch: Path, where: str) -> Fe
     columns = {
         name: Feature(
             path=str(w.path),
-            dtype=str(w.dtype),
-            values=tuple(w.codes) if w.dtype == "i4" and w.codes else None,
+            dtype=w.dtype,
+            values=tuple(w.codes) if w.is_text else None,
         )
         for name, w in writers.items()
     }

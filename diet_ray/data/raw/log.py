@@ -17,6 +17,7 @@ TIME = "time"
 """Column of the prepared log; µs since epoch, or the number of the row in a log without time."""
 LABEL = "label"
 MAX_DAYS = 100
+"""A longer log of unknown kind is cut by rows, not by days."""
 
 
 class Cleaned(NamedTuple):

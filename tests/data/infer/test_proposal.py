@@ -90,7 +90,8 @@ def test_units_of_time(tmp_path: Path, unit: str, factor: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["2024-05-01T10:00:00Z", "2024-05-01 10:00:00", "2024-05-01", "2024-05-01T10:00:00+02:00"]
+    "text",
+    ["2024-05-01T10:00:00Z", "2024-05-01 10:00:00", "2024-05-01", "2024-05-01T10:00:00+02:00"],
 )
 def test_times_as_text(tmp_path: Path, text: str) -> None:
     rows = [f"{text},{i % 2},{i % 3}" for i in range(50)]
@@ -108,7 +109,9 @@ def test_ids_with_many_values_get_a_threshold_or_are_hashed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = random.Random(0)
-    rows = [f"{1_700_000_000 + i},{i % 2},{int(draw.paretovariate(0.4)) % 10**9}" for i in range(9000)]
+    rows = [
+        f"{1_700_000_000 + i},{i % 2},{int(draw.paretovariate(0.4)) % 10**9}" for i in range(9000)
+    ]
     path = tmp_path / "x.csv"
     (field, *_) = proposed(path, "time,label,item_id", *rows).schema.fields
     assert (field.min_count, field.hash_buckets) == (2, 0)
@@ -119,9 +122,7 @@ def test_ids_with_many_values_get_a_threshold_or_are_hashed(
 
 
 def test_ranges_are_no_lists_and_codes_keep_their_zeros(tmp_path: Path) -> None:
-    rows = [
-        f'{1_700_000_000 + i},{i % 2},"({i % 4},{i % 4 + 10}]",0{i % 8}' for i in range(80)
-    ]
+    rows = [f'{1_700_000_000 + i},{i % 2},"({i % 4},{i % 4 + 10}]",0{i % 8}' for i in range(80)]
     found = proposed(tmp_path / "x.csv", "time,label,fans_range,zip", *rows)
     assert kinds(found) == {"fans_range": "categorical", "zip": "categorical"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def made(log: RawLog, out: Path, tasks: Tasks | None = None) -> tuple[Converted,
 
 def cut(table: pa.Table, cuts: list[int]) -> list[pa.Table]:
     places = [0, *sorted(c % (table.num_rows + 1) for c in cuts), table.num_rows]
-    return [table.slice(a, b - a) for a, b in zip(places, places[1:], strict=False)]
+    return [table.slice(a, b - a) for a, b in pairwise(places)]
 
 
 @settings(max_examples=25)
@@ -101,7 +102,7 @@ def test_where_tasks_run_changes_nothing(tmp_path: Path) -> None:
 def test_an_error_in_a_task_is_what_the_user_sees(tmp_path: Path) -> None:
     with local_tasks(2) as processes:
         for tasks in (InProcess(), processes, RayTasks()):
-            with pytest.raises(DataError, match="^x: broken$"):
+            with pytest.raises(DataError, match=r"^x: broken$"):
                 convert(lambda scratch: broken_log(), tasks, tmp_path / "out", about="")
             assert not list(tmp_path.iterdir())
 

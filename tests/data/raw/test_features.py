@@ -18,7 +18,9 @@ def table(keys: list) -> pa.Table:
             "text": [None if k is None or k % 5 == 0 else f"t{k % 3}" for k in keys],
             "whole": pa.array([None if k is None or k % 4 == 0 else k for k in keys], pa.int32()),
             "wide": pa.array([None if k is None else k << 33 for k in keys], pa.int64()),
-            "real": pa.array([None if k is None or k % 3 == 0 else k / 2 for k in keys], pa.float64()),
+            "real": pa.array(
+                [None if k is None or k % 3 == 0 else k / 2 for k in keys], pa.float64()
+            ),
         }
     )
 
@@ -50,6 +52,13 @@ def test_the_last_row_of_an_id_counts_and_one_without_id_does_not(tmp_path: Path
     rows = pa.table({"id": pa.array([7, 3, None, 7], pa.int64()), "text": ["a", "b", "c", "d"]})
     made = features.build([rows], "id", tmp_path, "x")
     assert made.look_up(pa.array([3, 7, 0]))["text"].to_pylist() == ["b", "d", None]
+
+
+def test_text_that_is_always_missing_stays_text(tmp_path: Path) -> None:
+    rows = pa.table({"id": [0, 1], "text": pa.array([None, None], pa.string())})
+    found = features.build([rows], "id", tmp_path, "x").look_up(pa.array([1, 5]))["text"]
+    assert found.to_pylist() == [None, None]
+    assert found.type == pa.dictionary(pa.int32(), pa.string())
 
 
 def test_a_table_without_rows_is_named(tmp_path: Path) -> None:

@@ -61,9 +61,14 @@ def recognise(start: Start) -> Role | None:
 def open_log(files: Files, options: Options, scratch: Path) -> RawLog:
     choose_label(options, ("click",), "avazu")
     refuse_negatives(options, "avazu")
-    text_column = pa.dictionary(pa.int32(), pa.string())
-    types = {"click": pa.int8(), "hour": pa.int32(), **dict.fromkeys(CODES, pa.int32()),
-             **dict.fromkeys(HASHES, text_column)}  # fmt: skip
+    types = {
+        "click": pa.int8(),
+        "hour": pa.int32(),
+        **dict.fromkeys(CODES, pa.int32()),
+        **dict.fromkeys(HASHES, pa.dictionary(pa.int32(), pa.string())),
+        # Of so many values, dictionaries would cost more than they save.
+        **dict.fromkeys(("device_id", "device_ip"), pa.string()),
+    }
     logs = [(s, TextFormat(columns=s.header, types=types, header=True)) for s in files["log"]]
     return RawLog(
         schema=Schema(

@@ -73,7 +73,7 @@ class Variant:
     columns: tuple[str, ...]
     """In the order of the file, by the names used here; `_` begins those that aren't read."""
     header: re.Pattern[str]
-    """The first line, lower case, without blanks; `{}` of a headerless one is a row."""
+    """Of the first line, lower case, without blanks; in a file without a header that is a row."""
     click: str
     buy: str
     has_hours: bool = False
@@ -112,9 +112,7 @@ _PRODUCT = ("category", "brand_id", "seller_id")
 
 
 def recognise(start: Start) -> Role | None:
-    first = "".join(start.lines[:1]).lower()
-    # A timestamp keeps its blank.
-    line = first.strip() if "click" in first else first.replace(" ", "")
+    line = "".join(start.lines[:1]).lower().replace(" ", "")
     for name, variant in VARIANTS.items():
         if variant.header.fullmatch(line):
             return Role(name=f"log {name}")

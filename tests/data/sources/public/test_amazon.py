@@ -81,7 +81,7 @@ def test_every_review_as_a_positive_needs_negatives(tmp_path: Path) -> None:
     raw = write(
         tmp_path / "x.json", *(review(f"A{i}", f"B{i:09d}", 1, 86_400 * i) for i in range(9))
     )
-    with pytest.raises(ConfigError, match="--negatives 1.*--label liked"):
+    with pytest.raises(ConfigError, match=r"--negatives 1.*--label liked"):
         prepared(raw, tmp_path / "out", label="review")
     log = prepared(raw, tmp_path / "out", label="review", negatives=1)
     assert sum(log.column("label")) == 9

@@ -93,7 +93,7 @@ def test_the_log_of_behaviours_is_named_and_left_out(tmp_path: Path) -> None:
     assert "behaviours, not read: it names no items" in " ".join(
         prepared(raw, tmp_path / "out").remarks
     )
-    with pytest.raises(DataError, match="behaviours: it names no items.*give raw_sample.csv"):
+    with pytest.raises(DataError, match=r"behaviours: it names no items.*give raw_sample.csv"):
         prepared(behaviours, tmp_path / "x", "taobao-ads")
 
 

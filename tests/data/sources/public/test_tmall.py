@@ -80,7 +80,7 @@ def test_mobile_has_hours(tmp_path: Path) -> None:
     assert log.column("category_id") == [4245, 5894]
     assert "user_geohash" not in log.table.column_names
     items = write(tmp_path / "y.csv", "item_id,item_geohash,item_category", "100002303,,3368")
-    with pytest.raises(DataError, match="contest items: .*give the file of events"):
+    with pytest.raises(DataError, match=r"contest items: .*give the file of events"):
         prepared(items, tmp_path / "z", "tmall")
 
 
@@ -162,9 +162,8 @@ def test_the_log_can_be_encoded(tmp_path: Path, variant: str) -> None:
                 f"{user},{item},{item % 5},{item % 7},,{901 + i // 60},{draw.choice([0, 2])}"
             )
         else:
-            rows.append(
-                f"{user},{item},{draw.choice([1, 4])},,{item % 5},2014-11-{18 + i // 60} {i % 24:02d}"
-            )
+            hour = f"2014-11-{18 + i // 60} {i % 24:02d}"
+            rows.append(f"{user},{item},{draw.choice([1, 4])},,{item % 5},{hour}")
     raw = write(tmp_path / "raw", IJCAI15 if variant == "ijcai15" else MOBILE, *rows)
     log = prepared(raw, tmp_path / "out", negatives=1)
     ready = encoded(log, tmp_path / "log")
