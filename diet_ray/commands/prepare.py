@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +60,10 @@ def prepare(
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Work as tasks of this Ray cluster, which must see PATH and OUT."),
+        typer.Option(
+            help="Work as tasks of this Ray cluster, which must see PATH and OUT; without it that "
+            "of RAY_ADDRESS, else processes of this machine."
+        ),
     ] = None,
 ) -> None:
     """Turn raw files into a schema and Parquet by day, in time order, ready for `diet distill`.
@@ -150,7 +154,7 @@ def _prepare(
 def _tasks(workers: int | None, address: str | None) -> Iterator[Tasks]:
     from diet_ray.data.raw.tasks import RayTasks, local_tasks
 
-    if address is None:
+    if not (address or os.environ.get("RAY_ADDRESS")):
         with local_tasks(workers) as tasks:
             yield tasks
         return

@@ -50,7 +50,10 @@ def csv(folder: Path) -> Path:
 def test_rows_are_read_as_the_schema_says_and_sorted(tmp_path: Path) -> None:
     log = prepared_table("csv", str(csv(tmp_path)), tmp_path / "out")
     rows = log.rows
-    assert [(r["label"], r["user"], r["tags"]) for r in rows] == [(0, "a", []), (1, "b", ["x", "y"])]
+    assert [(r["label"], r["user"], r["tags"]) for r in rows] == [
+        (0, "a", []),
+        (1, "b", ["x", "y"]),
+    ]
     assert rows[0]["price"] != rows[0]["price"]
     assert rows[1]["price"] == 2.5
     assert log.made.files == ("2023-11-15.parquet",)
