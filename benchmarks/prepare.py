@@ -6,9 +6,9 @@
 
 Prints one JSON object; for each log: rows, bytes, `seconds`, `rows_per_s` by the clock on the wall,
 `cpu_s` of all processes, `rows_per_cpu_s`, what `--cores` cores would do if they had nothing else
-to do (`rows_per_s_of_idle_cores`), and `peak_bytes` of all processes together (PSS). UserBehavior is
-also measured with a negative drawn for each event. `load_average` is the machine's after each part:
-well above the cores' own work, the clock on the wall says little.
+to do (`rows_per_s_of_idle_cores`), and `peak_bytes` of all processes together (PSS). UserBehavior
+is also measured with a negative drawn for each event. `load_average` is the machine's after each
+part: well above the cores' own work, the clock on the wall says little.
 """
 
 from __future__ import annotations
