@@ -23,8 +23,14 @@ ITEM_WORDS = (
     "sku", "content", "post",
 )  # fmt: skip
 ID_WORDS = ("id", "uid", "code", "key", "hash", "zip", "category", "cat", "brand", "type", "tab")
+OUTCOME_WORDS = (
+    "like", "liked", "follow", "comment", "forward", "hate", "share", "dwell", "stay", "watch",
+    "watched", "play", "played", "enter", "click", "clicks", "clicked", "buy", "bought", "cart",
+    "fav", "favorite", "favourite", "purchase", "conversion", "converted", "revenue", "long",
+)  # fmt: skip
+"""In a column's name they speak of what came of the event."""
 FEW_VALUES = 50
-"""Whole numbers of so few values are names, not amounts."""
+"""Whole numbers of so few values, each of them often, are names, not amounts."""
 LEAK_AUC = 0.95
 """A column that alone sorts the label so well is more likely its consequence than its cause."""
 MANY_VALUES = 1_000_000
@@ -120,6 +126,10 @@ def _reason_to_leave_out(column: Column) -> str | None:
         )
     if column.is_prose:
         return "free text"
+    if column.words & set(OUTCOME_WORDS):
+        return "sounds like what came of the event. Add it only if it is known before"
+    if "date" in column.words:
+        return "the date itself, which no later row has again"
     is_float = pa.types.is_floating(column.type)
     if column.num_distinct == num_present > FEW_VALUES and not is_float and not column.is_list:
         return "another value in every row: the row's own id?"
@@ -139,9 +149,8 @@ def _field(column: Column, sample: Sample) -> tuple[Field, str]:
         field = Field(name=column.name, kind="sequence", separator=separator)
         return field, values if column.is_list else f"items separated by {separator!r}"
     is_named = bool(column.words & set(USER_WORDS + ITEM_WORDS + ID_WORDS))
-    is_category = not column.is_number or (
-        column.is_whole and (is_named or column.num_distinct <= FEW_VALUES)
-    )
+    has_few = column.num_distinct <= min(FEW_VALUES, column.num_rows / 5)
+    is_category = not column.is_number or (column.is_whole and (is_named or has_few))
     if not is_category:
         return Field(name=column.name, kind="numeric"), values
     min_count = 1

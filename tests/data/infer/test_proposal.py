@@ -18,6 +18,7 @@ from diet_ray.data.infer.write import write_proposal
 from diet_ray.data.schema import Schema
 from diet_ray.distillation.config import load_distill_config
 from diet_ray.errors import DataError, OutputError
+from tests.kuairand import SAMPLE
 
 HEADER = (
     "event_id,ts,user_id,itemId,price,age_group,tags,country,review,clicked,dwell_ms,constant,empty"
@@ -78,6 +79,20 @@ def test_what_is_no_field_is_left_out_with_a_reason(tmp_path: Path) -> None:
     assert "an outcome?" in found.left_out["dwell_ms"]
     assert found.left_out["constant"] == "one value everywhere"
     assert found.left_out["empty"] == "always empty"
+
+
+def test_outcomes_of_the_event_are_left_out_of_a_real_log() -> None:
+    found = propose(take_sample(str(SAMPLE)))
+    assert found.schema.label.column == "is_click"
+    assert kinds(found) == {
+        "user_id": "categorical",
+        "video_id": "categorical",
+        "hourmin": "categorical",
+        "duration_ms": "numeric",
+        "past_video_id": "sequence",
+    }
+    assert "what came of the event" in found.left_out["play_time_ms"]
+    assert "no later row has again" in found.left_out["date"]
 
 
 @pytest.mark.parametrize(
