@@ -162,7 +162,7 @@ def test_the_job_runs_on_the_very_cluster(spec: dict[str, Any]) -> None:
 
 def test_every_job_is_the_command_of_its_name() -> None:
     jobs = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "jobs").glob("*.py")}
-    assert set(jobs) == {"distill", "update", "search", "consistency", "score", "train"}
+    assert set(jobs) == {"distill", "update", "search", "consistency", "score", "train", "prepare"}
     assert set(jobs) <= set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
     for name, text in jobs.items():
         assert f'main("{name}")' in text

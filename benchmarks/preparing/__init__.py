@@ -1,0 +1,1 @@
+"""The raw files that preparing is measured on."""

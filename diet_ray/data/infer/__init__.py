@@ -1,0 +1,1 @@
+"""Proposing a schema for a table that nobody has described yet."""
