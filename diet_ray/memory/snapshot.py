@@ -2,7 +2,8 @@
 
     stages/00007/slots.parquet
     stages/00007/state/<name>
-    stages/00007/commit.json     numbers of the commit; size and SHA-256 of every other file
+    stages/00007/commit.json     numbers of the commit; size and SHA-256 of every other file, and
+                                 a checksum of its own
 
 A folder without `commit.json` is no stage: readers don't see it, and its owner removes it. One with
 it is whole, so a file that doesn't match its checksum is damage, and is refused by name rather than
@@ -11,16 +12,15 @@ silently passed over for an older stage.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 
 import pyarrow as pa
 
 from diet_ray.errors import DistilledSetError
+from diet_ray.memory.document import seal, unseal
 from diet_ray.storage import Folder, parquet_from_table, sha256, table_from_parquet
 
-FORMAT_VERSION = 1
 _COMMIT = "commit.json"
 _SLOTS = "slots.parquet"
 _STATE = "state/"
@@ -58,13 +58,15 @@ class Snapshots:
         *,
         retention: int = 2,
         on_crash_point: Callable[[str], None] = lambda name: None,
+        check_owner: Callable[[], None] = lambda: None,
     ) -> None:
-        """Keeps the last `retention` stages."""
+        """Keeps the last `retention` stages. `check_owner` raises if another process writes now."""
         if retention < 1:
             raise ValueError("retention must be at least 1")
         self.folder = folder
         self.retention = retention
         self._on_crash_point = on_crash_point
+        self._check_owner = check_owner
 
     def stages(self) -> list[int]:
         """Numbers of the committed stages, ascending."""
@@ -79,17 +81,10 @@ class Snapshots:
     def read(self, stage: int) -> CommittedStage:
         """What a stage's `commit.json` says. Raises `DistilledSetError` naming the file."""
         where = f"{self.folder}/{_name(stage)}/{_COMMIT}"
-        try:
-            content = json.loads(self.folder.read(f"{_name(stage)}/{_COMMIT}"))
-            version = content.pop("format_version")
-        except FileNotFoundError:
-            raise DistilledSetError(f"{where}: no such file: stage {stage} has gone") from None
-        except (OSError, ValueError, KeyError, AttributeError, RecursionError) as e:
-            raise DistilledSetError(f"{where}: can't be read: {e}; {self._advice(stage)}") from None
-        if version != FORMAT_VERSION:
-            raise DistilledSetError(
-                f"{where}: format version {version}, this program reads {FORMAT_VERSION}"
-            )
+        file = self.folder.find(f"{_name(stage)}/{_COMMIT}")
+        if file is None:
+            raise DistilledSetError(f"{where}: no such file: stage {stage} has gone")
+        content = unseal(file, where, self._advice(stage))
         try:
             content["files"] = {n: (int(size), str(h)) for n, (size, h) in content["files"].items()}
             content["update_sha256"] = tuple(content["update_sha256"])
@@ -123,13 +118,10 @@ class Snapshots:
 
     def _verified(self, committed: CommittedStage, name: str) -> bytes:
         where = f"{self.folder}/{_name(committed.stage)}/{name}"
-        try:
-            num_bytes, digest = committed.files[name]
-            content = self.folder.read(f"{_name(committed.stage)}/{name}")
-        except (OSError, KeyError):
-            raise DistilledSetError(
-                f"{where}: can't be read; {self._advice(committed.stage)}"
-            ) from None
+        num_bytes, digest = committed.files.get(name, (0, ""))
+        content = self.folder.find(f"{_name(committed.stage)}/{name}")
+        if content is None:
+            raise DistilledSetError(f"{where}: no such file; {self._advice(committed.stage)}")
         if len(content) != num_bytes or sha256(content) != digest:
             raise DistilledSetError(
                 f"{where}: doesn't match its checksum; {self._advice(committed.stage)}"
@@ -151,7 +143,6 @@ class Snapshots:
     ) -> CommittedStage:
         """Commits a stage; it counts from the moment that `commit.json` has its name."""
         folder = self.folder / _name(stage)
-        folder.delete(_COMMIT)
         files: dict[str, bytes | memoryview] = {_SLOTS: parquet_from_table(slots)}
         files |= {_STATE + name: content for name, content in sorted(state.items())}
         self._on_crash_point("snapshot.before-slots")
@@ -170,17 +161,23 @@ class Snapshots:
             total_weight=total_weight,
             files={name: (len(content), sha256(content)) for name, content in files.items()},
         )
-        document = {"format_version": FORMAT_VERSION} | asdict(committed)
-        folder.write(_COMMIT, json.dumps(document, indent=1, sort_keys=True).encode())
+        self._check_owner()
+        folder.write(_COMMIT, seal(asdict(committed)))
         self._on_crash_point("snapshot.after-commit")
         return committed
 
     def prune(self) -> None:
-        """Removes stages older than the last `retention`, and folders that never were stages."""
+        """Removes stages older than the last `retention`, and folders that never were stages.
+
+        Where a replaced owner may still write, an unfinished stage stays: its end may yet come.
+        """
         stages = self.stages()
         kept = {_name(s) for s in stages[-self.retention :]}
+        newest = stages[-1] if stages else -1
         for name in self.folder.names():
-            if name.isdigit() and name not in kept:
+            if not name.isdigit() or name in kept:
+                continue
+            if self.folder.is_local or int(name) < newest:
                 # Without its commit.json first, a half-removed folder would look damaged.
                 self.folder.delete(f"{name}/{_COMMIT}")
                 self._on_crash_point("snapshot.prune")
@@ -190,7 +187,7 @@ class Snapshots:
         earlier = [s for s in self.stages() if s < stage]
         if not earlier:
             return "no earlier stage is kept: restore it from a copy, or distil again"
-        return f"remove {self.folder}/{_name(stage)} to go back to stage {earlier[-1]}"
+        return f"`diet verify --repair` goes back to stage {earlier[-1]}"
 
 
 def read_committed(path: Folder) -> tuple[CommittedStage, pa.Table] | None:
