@@ -71,7 +71,7 @@ class Snapshots:
     def stages(self) -> list[int]:
         """Numbers of the committed stages, ascending."""
         found = [int(n) for n in self.folder.names() if n.isascii() and n.isdigit()]
-        return sorted(s for s in found if self.folder.exists(f"{_name(s)}/{_COMMIT}"))
+        return sorted(s for s in found if self.folder.exists(f"{stage_name(s)}/{_COMMIT}"))
 
     def latest(self) -> CommittedStage | None:
         """The last committed stage, or None. Raises `DistilledSetError` if it is damaged."""
@@ -80,8 +80,8 @@ class Snapshots:
 
     def read(self, stage: int) -> CommittedStage:
         """What a stage's `commit.json` says. Raises `DistilledSetError` naming the file."""
-        where = f"{self.folder}/{_name(stage)}/{_COMMIT}"
-        file = self.folder.find(f"{_name(stage)}/{_COMMIT}")
+        where = f"{self.folder}/{stage_name(stage)}/{_COMMIT}"
+        file = self.folder.find(f"{stage_name(stage)}/{_COMMIT}")
         if file is None:
             raise DistilledSetError(f"{where}: no such file: stage {stage} has gone")
         content = unseal(file, where, self._advice(stage))
@@ -100,14 +100,14 @@ class Snapshots:
     def slots(self, committed: CommittedStage) -> pa.Table:
         """The slots of a stage, verified. Raises `DistilledSetError` naming the file."""
         content = self._verified(committed, _SLOTS)
+        where = f"{self.folder}/{stage_name(committed.stage)}/{_SLOTS}"
         try:
             table = table_from_parquet(content).replace_schema_metadata(None)
         except (pa.ArrowException, OSError) as e:
-            raise DistilledSetError(f"{self.folder}/{_name(committed.stage)}/{_SLOTS}: {e}") from e
+            raise DistilledSetError(f"{where}: {e}") from e
         if table.num_rows != committed.num_slots:
             raise DistilledSetError(
-                f"{self.folder}/{_name(committed.stage)}/{_SLOTS}: {table.num_rows} slots where "
-                f"{_COMMIT} says {committed.num_slots}"
+                f"{where}: {table.num_rows} slots where {_COMMIT} says {committed.num_slots}"
             )
         return table.combine_chunks()
 
@@ -117,9 +117,9 @@ class Snapshots:
         return {name: self._verified(committed, _STATE + name) for name in names}
 
     def _verified(self, committed: CommittedStage, name: str) -> bytes:
-        where = f"{self.folder}/{_name(committed.stage)}/{name}"
+        where = f"{self.folder}/{stage_name(committed.stage)}/{name}"
         num_bytes, digest = committed.files.get(name, (0, ""))
-        content = self.folder.find(f"{_name(committed.stage)}/{name}")
+        content = self.folder.find(f"{stage_name(committed.stage)}/{name}")
         if content is None:
             raise DistilledSetError(f"{where}: no such file; {self._advice(committed.stage)}")
         if len(content) != num_bytes or sha256(content) != digest:
@@ -142,7 +142,7 @@ class Snapshots:
         total_weight: float,
     ) -> CommittedStage:
         """Commits a stage; it counts from the moment that `commit.json` has its name."""
-        folder = self.folder / _name(stage)
+        folder = self.folder / stage_name(stage)
         files: dict[str, bytes | memoryview] = {_SLOTS: parquet_from_table(slots)}
         files |= {_STATE + name: content for name, content in sorted(state.items())}
         self._on_crash_point("snapshot.before-slots")
@@ -172,7 +172,7 @@ class Snapshots:
         Where a replaced owner may still write, an unfinished stage stays: its end may yet come.
         """
         stages = self.stages()
-        kept = {_name(s) for s in stages[-self.retention :]}
+        kept = {stage_name(s) for s in stages[-self.retention :]}
         newest = stages[-1] if stages else -1
         for name in self.folder.names():
             if not name.isdigit() or name in kept:
@@ -209,5 +209,5 @@ def read_committed(path: Folder) -> tuple[CommittedStage, pa.Table] | None:
     return None
 
 
-def _name(stage: int) -> str:
+def stage_name(stage: int) -> str:
     return f"{stage:05d}"

@@ -25,7 +25,15 @@ from diet_ray.data.schema import Schema
 from diet_ray.errors import ConfigError, DistilledSetError
 from diet_ray.memory.document import seal, unseal
 from diet_ray.memory.ownership import own
-from diet_ray.memory.slots import aged, apply_changes, check_slots, next_slot, slot_schema
+from diet_ray.memory.slots import (
+    aged,
+    apply_changes,
+    check_slots,
+    from_columns,
+    next_slot,
+    slot_schema,
+    to_columns,
+)
 from diet_ray.memory.snapshot import CommittedStage, Snapshots
 from diet_ray.memory.update import Ack, Commit, Message, Position, Update, pack, unpack
 from diet_ray.memory.write_ahead_log import WriteAheadLog
@@ -50,7 +58,7 @@ CRASH_POINTS = (
     "commit.before-ack",
 )
 """Every point at which a crash is tried; `on_crash_point` is called with its name."""
-_MANIFEST = "memory.json"
+MANIFEST = "memory.json"
 _NUM_PAST_DRIVERS = 100
 """So many drivers that were replaced are known by name."""
 
@@ -61,23 +69,23 @@ def create_memory(path: str | Path | Folder, schema: Schema) -> str:
     Returns its identity. Raises `DistilledSetError` if it is for another schema or damaged.
     """
     folder = Folder.at(path)
-    if folder.exists(_MANIFEST):
+    if folder.exists(MANIFEST):
         found, identity = read_identity(folder)
         if found != schema:
             raise DistilledSetError(
-                f"{folder}/{_MANIFEST}: the memory is for another schema: choose another folder, "
+                f"{folder}/{MANIFEST}: the memory is for another schema: choose another folder, "
                 "or use the schema it was made with"
             )
         return identity
     identity = uuid.uuid4().hex
-    folder.write(_MANIFEST, seal({"identity": identity, "schema": to_mapping(schema)}))
+    folder.write(MANIFEST, seal({"identity": identity, "schema": to_mapping(schema)}))
     return identity
 
 
 def read_identity(folder: Folder) -> tuple[Schema, str]:
     """Schema and identity of the memory in a folder. Raises `DistilledSetError`."""
-    where = f"{folder}/{_MANIFEST}"
-    file = folder.find(_MANIFEST)
+    where = f"{folder}/{MANIFEST}"
+    file = folder.find(MANIFEST)
     if file is None:
         raise DistilledSetError(f"{where}: no such file: there is no memory here")
     content = unseal(file, where)
@@ -164,12 +172,14 @@ class MemoryStore:
             self._slots = self._layout.empty_table()
             self._next_slot = 0
         else:
-            self._slots = self._snapshots.slots(committed)
-            if self._slots.schema != self._layout:
+            slots = self._snapshots.slots(committed)
+            if slots.schema != self._layout:
                 raise DistilledSetError(
                     f"{self.folder}: stage {committed.stage}: its slots don't have the columns of "
                     "the memory's schema"
                 )
+            # Parquet names the items of a list otherwise; equal slots are to make equal files.
+            self._slots = from_columns(to_columns(slots), self._layout)
             self._next_slot = committed.next_slot
         self._open_stage: int | None = None
         self._hashes: list[str] = []

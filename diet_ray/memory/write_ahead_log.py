@@ -24,6 +24,7 @@ import secrets
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from diet_ray.errors import DistilledSetError, OutputError
 from diet_ray.storage import AppendFile, Folder
@@ -34,6 +35,14 @@ _CHECK = struct.Struct("<I")
 _HEADER_BYTES = _HEADER.size + _CHECK.size
 _SUFFIX = ".log"
 _NAME = re.compile(r"\d{8}(-[0-9a-f]{16})?\.log", re.ASCII)
+
+
+class Segment(NamedTuple):
+    name: str
+    records: list[bytes]
+    good_bytes: int
+    num_bytes: int
+    """More than `good_bytes` if the end is torn."""
 
 
 class WriteAheadLog:
@@ -55,31 +64,43 @@ class WriteAheadLog:
         """
         self.close()
         self._writable = False
-        self._names = self.segments()
-        self._number = _number(self._names[-1]) if self._names else 0
-        for name in self._names:
+        self.take_over()
+        for segment in self.read():
+            if self.folder.is_local and segment.good_bytes < segment.num_bytes:
+                self._open(segment.name)
+                assert self._file is not None
+                self._file.truncate(segment.good_bytes)
+            yield from segment.records
+        self._writable = bool(self._names)
+
+    def read(self) -> Iterator[Segment]:
+        """Every segment in order, changing nothing. Raises as `replay` does."""
+        names = self.segments()
+        for name in names:
             where = f"{self.folder}/{name}"
             content = self.folder.find(name)
             if content is None:
-                # Gone since the listing: only a newer owner removes segments.
-                raise DistilledSetError(
-                    f"{self.folder}/{name}: has gone: the memory was taken over"
-                )
-            where = f"{self.folder}/{name}"
-            if not self.folder.is_local:
-                yield from _single(content, where)
-                continue
-            records, good_bytes = scan(content, where)
-            torn = good_bytes < len(content)
-            # A segment's first record is written at once, so no crash can have torn it.
-            if not records or (torn and name != self._names[-1]):
-                raise DistilledSetError(damaged(where, good_bytes))
-            if torn:
-                self._open(name)
-                assert self._file is not None
-                self._file.truncate(good_bytes)
-            yield from records
-        self._writable = bool(self._names)
+                # Gone since the listing: only an owner removes segments.
+                raise DistilledSetError(f"{where}: has gone: the memory is in use")
+            if self.folder.is_local:
+                records, good_bytes = scan(content, where)
+                # A segment's first record is written at once, so no crash can have torn it.
+                if not records or (good_bytes < len(content) and name != names[-1]):
+                    raise DistilledSetError(damaged(where, good_bytes))
+            else:
+                records = _single(content, where)
+                good_bytes = len(content) if records else 0
+            yield Segment(name, records, good_bytes, len(content))
+
+    def take_over(self) -> None:
+        """Makes what is there this log's own, unread: `restart` removes it."""
+        self._names = self.segments()
+        self._number = _number(self._names[-1]) if self._names else 0
+
+    @property
+    def number(self) -> int:
+        """Of the last segment. One begins with every driver, so it is never below the epoch."""
+        return self._number
 
     def append(self, payload: bytes) -> None:
         """Adds a record; it is durable on return. Raises `OutputError`; then it isn't there, or,

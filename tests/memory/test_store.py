@@ -158,6 +158,16 @@ def test_equal_runs_leave_equal_files(
     assert len(one) == 3
 
 
+def test_a_resumed_run_leaves_the_files_of_an_undisturbed_one(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path / "a")) as store:
+        Driver().run(store)
+    for num_stages in (1, 2, 3):
+        with closing(open_store(tmp_path / "b")) as store:
+            Driver(num_stages=num_stages).run(store, f"driver {num_stages}")
+    one, other = (tmp_path / n / "stages" / "00002" / "slots.parquet" for n in ("a", "b"))
+    assert one.read_bytes() == other.read_bytes()
+
+
 def test_any_pyarrow_filesystem_will_do(
     tmp_path: Path, undisturbed: tuple[pa.Table, object, Counter[str]]
 ) -> None:

@@ -1,0 +1,1 @@
+"""Commands of `diet`, a file each; `cli` registers them."""
