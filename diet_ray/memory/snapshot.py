@@ -5,6 +5,9 @@
     stages/00007/commit.json     numbers of the commit; size and SHA-256 of every other file, and
                                  a checksum of its own
 
+Where a replaced owner's write may still arrive, every file but `commit.json` has the beginning of
+its checksum in its name (`slots@1f6d3a….parquet`), so that a late one replaces none that counts.
+
 A folder without `commit.json` is no stage: readers don't see it, and its owner removes it. One with
 it is whole, so a file that doesn't match its checksum is damage, and is refused by name rather than
 silently passed over for an older stage.
@@ -12,6 +15,7 @@ silently passed over for an older stage.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 
@@ -24,6 +28,7 @@ from diet_ray.storage import Folder, parquet_from_table, sha256, table_from_parq
 _COMMIT = "commit.json"
 _SLOTS = "slots.parquet"
 _STATE = "state/"
+_MARK = re.compile("@[0-9a-f]{12}")
 _READ_ATTEMPTS = 5
 
 
@@ -42,11 +47,7 @@ class CommittedStage:
     next_slot: int
     total_weight: float
     files: Mapping[str, tuple[int, str]]
-    """Size in bytes and SHA-256 of every file, by name."""
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        return tuple(n.removeprefix(_STATE) for n in self.files if n.startswith(_STATE))
+    """Size in bytes and SHA-256 of every file, by its name in the stage's folder."""
 
 
 class Snapshots:
@@ -99,8 +100,9 @@ class Snapshots:
 
     def slots(self, committed: CommittedStage) -> pa.Table:
         """The slots of a stage, verified. Raises `DistilledSetError` naming the file."""
-        content = self._verified(committed, _SLOTS)
-        where = f"{self.folder}/{stage_name(committed.stage)}/{_SLOTS}"
+        (name,) = [n for n in committed.files if _plain(n) == _SLOTS] or [_SLOTS]
+        content = self._verified(committed, name)
+        where = f"{self.folder}/{stage_name(committed.stage)}/{name}"
         try:
             table = table_from_parquet(content).replace_schema_metadata(None)
         except (pa.ArrowException, OSError) as e:
@@ -113,8 +115,11 @@ class Snapshots:
 
     def state(self, committed: CommittedStage) -> dict[str, bytes]:
         """The driver's state at the end of a stage, verified."""
-        names = committed.state_names
-        return {name: self._verified(committed, _STATE + name) for name in names}
+        return {
+            _plain(name).removeprefix(_STATE): self._verified(committed, name)
+            for name in committed.files
+            if name.startswith(_STATE)
+        }
 
     def _verified(self, committed: CommittedStage, name: str) -> bytes:
         where = f"{self.folder}/{stage_name(committed.stage)}/{name}"
@@ -143,12 +148,18 @@ class Snapshots:
     ) -> CommittedStage:
         """Commits a stage; it counts from the moment that `commit.json` has its name."""
         folder = self.folder / stage_name(stage)
-        files: dict[str, bytes | memoryview] = {_SLOTS: parquet_from_table(slots)}
-        files |= {_STATE + name: content for name, content in sorted(state.items())}
+        plain: dict[str, bytes | memoryview] = {_SLOTS: parquet_from_table(slots)}
+        plain |= {_STATE + name: content for name, content in sorted(state.items())}
+        files = {name: (content, sha256(content)) for name, content in plain.items()}
+        if not folder.is_local:
+            files = {
+                _marked(n, digest): (content, digest) for n, (content, digest) in files.items()
+            }
+        (slots_name, *state_names) = files
         self._on_crash_point("snapshot.before-slots")
-        folder.write(_SLOTS, files[_SLOTS])
+        folder.write(slots_name, files[slots_name][0])
         self._on_crash_point("snapshot.after-slots")
-        folder.write_all({n: content for n, content in files.items() if n != _SLOTS})
+        folder.write_all({name: files[name][0] for name in state_names})
         self._on_crash_point("snapshot.after-state")
         committed = CommittedStage(
             epoch=epoch,
@@ -159,7 +170,7 @@ class Snapshots:
             num_slots=slots.num_rows,
             next_slot=next_slot,
             total_weight=total_weight,
-            files={name: (len(content), sha256(content)) for name, content in files.items()},
+            files={name: (len(content), digest) for name, (content, digest) in files.items()},
         )
         self._check_owner()
         folder.write(_COMMIT, seal(asdict(committed)))
@@ -211,3 +222,14 @@ def read_committed(path: Folder) -> tuple[CommittedStage, pa.Table] | None:
 
 def stage_name(stage: int) -> str:
     return f"{stage:05d}"
+
+
+def _marked(name: str, digest: str) -> str:
+    stem, dot, suffix = name.rpartition(".")
+    mark = f"@{digest[:12]}"
+    return f"{stem}{mark}.{suffix}" if dot else f"{name}{mark}"
+
+
+def _plain(name: str) -> str:
+    """Inverse of `_marked`, which leaves a name without a mark as it is."""
+    return _MARK.sub("", name)

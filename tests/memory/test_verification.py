@@ -55,8 +55,10 @@ def rewrite_slots(folder: Folder, change: Callable[[pa.Table], pa.Table]) -> Non
     """Other slots in stage 2, whose checksums agree."""
     snapshots = Snapshots(folder / "stages")
     content = parquet_from_table(change(snapshots.slots(snapshots.read(2))))
-    folder.write("stages/00002/slots.parquet", content)
-    rewrite_commit(folder, lambda c: c["files"].update({"slots.parquet": size_and_sum(content)}))
+    path = place(folder, "slots.parquet")
+    folder.write(path, content)
+    name = path.removeprefix("stages/00002/")
+    rewrite_commit(folder, lambda c: c["files"].update({name: size_and_sum(content)}))
 
 
 def rewrite_commit(folder: Folder, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
@@ -77,6 +79,15 @@ def negative(slots: pa.Table) -> pa.Table:
     return with_columns(slots, {"_weight": -slots["_weight"].to_numpy()})
 
 
+def place(folder: Folder, name: str) -> str:
+    """Where a file of stage 2 lies, whose name may have a mark."""
+    stem, _, suffix = name.partition(".")
+    parent, _, stem = f"stages/00002/{stem}".rpartition("/")
+    (found,) = [n for n in (folder / parent).names() if n.split("@")[0].split(".")[0] == stem]
+    assert found.endswith(suffix)
+    return f"{parent}/{found}"
+
+
 def flip(folder: Folder, name: str, position: int = -3) -> None:
     content = bytearray(folder.read(name))
     content[position] ^= 1
@@ -85,11 +96,11 @@ def flip(folder: Folder, name: str, position: int = -3) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[Folder], None], str]] = {
     "slots flipped": (
-        lambda f: flip(f, "stages/00002/slots.parquet"),
+        lambda f: flip(f, place(f, "slots.parquet")),
         "doesn't match its checksum",
     ),
-    "state missing": (lambda f: f.delete("stages/00002/state/counter"), "no such file"),
-    "state cut": (lambda f: f.write("stages/00002/state/counter", b""), "match its checksum"),
+    "state missing": (lambda f: f.delete(place(f, "state/counter")), "no such file"),
+    "state cut": (lambda f: f.write(place(f, "state/counter"), b""), "match its checksum"),
     "commit flipped": (lambda f: flip(f, "stages/00002/commit.json", 50), "00002/commit.json"),
     "weights": (lambda f: rewrite_slots(f, heavier), "its slots weigh"),
     "a slot": (lambda f: rewrite_slots(f, negative), "stage 2: slot 0: column `_weight`"),
@@ -138,7 +149,7 @@ def test_damage_of_a_stage_is_named_and_dropped(
     assert repaired.last_good == 1
     assert "stage 2" in repaired.dropped[0]
     assert len(repaired.dropped) == 2, "the log builds on stage 2"
-    assert folder.exists("dropped/stages/00002/slots.parquet")
+    assert (folder / "dropped" / "stages" / "00002").names()
     assert verify_memory(folder, SCHEMA).problems == []
     again, state = resumed(folder)
     expected, expected_state = undisturbed(tmp_path)
@@ -182,7 +193,7 @@ def test_a_missing_segment_is_a_gap(tmp_path: Path) -> None:
 
 def test_without_a_good_stage_nothing_is_dropped(folder: Folder) -> None:
     for stage in (1, 2):
-        folder.delete(f"stages/{stage:05d}/slots.parquet")
+        folder.delete(f"stages/{stage:05d}/state")
     before = files(folder)
     with pytest.raises(DistilledSetError, match="no stage is good: restore"):
         repair_memory(folder, SCHEMA)
