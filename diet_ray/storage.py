@@ -146,7 +146,10 @@ class Folder:
             touched[parent] = None
         if self.is_local:
             for parent in touched:
-                _sync_folder(parent, self.path)
+                try:
+                    _sync_folder(parent, self.path)
+                except OSError as e:
+                    raise OutputError(f"{parent}: can't be synced: {_reason(e)}") from None
 
     def _write(self, target: str, parent: str, content: bytes | memoryview) -> None:
         if parent:
