@@ -133,6 +133,18 @@ class Folder:
         """
         self.write_all({name: content})
 
+    def write_new(self, name: str, content: bytes | memoryview) -> None:
+        """As `write`, for a name that has no content yet: after a failure it has none still.
+
+        An object store may keep the beginning of an upload that failed.
+        """
+        try:
+            self.write(name, content)
+        except OutputError:
+            if self.is_object_store:
+                _delete_quietly(self.filesystem, self.path_of(name))
+            raise
+
     def write_all(self, files: dict[str, bytes | memoryview]) -> None:
         """Writes each file as `write` does, in order, and syncs each folder once at the end."""
         touched: dict[str, None] = {}

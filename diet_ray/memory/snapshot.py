@@ -173,7 +173,7 @@ class Snapshots:
             files={name: (len(content), digest) for name, (content, digest) in files.items()},
         )
         self._check_owner()
-        folder.write(_COMMIT, seal(asdict(committed)))
+        folder.write_new(_COMMIT, seal(asdict(committed)))
         self._on_crash_point("snapshot.after-commit")
         return committed
 

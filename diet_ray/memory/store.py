@@ -78,7 +78,7 @@ def create_memory(path: str | Path | Folder, schema: Schema) -> str:
             )
         return identity
     identity = uuid.uuid4().hex
-    folder.write(MANIFEST, seal({"identity": identity, "schema": to_mapping(schema)}))
+    folder.write_new(MANIFEST, seal({"identity": identity, "schema": to_mapping(schema)}))
     return identity
 
 

@@ -17,8 +17,8 @@ FaultKind = Literal[
     "crash torn",  # or in the middle
     "lie",  # a part is written, and success reported
     "flip",  # one bit is written wrongly, and success reported
+    "unreadable",  # one reading operation fails; counted among those
 ]
-LYING: tuple[FaultKind, ...] = ("lie", "flip")
 
 
 class Crash(BaseException):
@@ -36,5 +36,5 @@ class Violation(AssertionError):
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     operation: int
-    """Which of the storage's operations, counted from 1 over the whole schedule."""
+    """Which of the operations that change the storage, from 1 on over the whole schedule."""
     kind: FaultKind

@@ -26,14 +26,15 @@ class FaultyStore(pafs.FileSystemHandler):
     def __init__(self, root: Path, name: str, faults: Iterable[Fault] = ()) -> None:
         self._plain = pafs.SubTreeFileSystem(str(root), pafs.LocalFileSystem())
         self._name = name
-        self._faults = {f.operation: f.kind for f in faults}
+        faults = list(faults)
+        self._faults = {f.operation: f.kind for f in faults if f.kind != "unreadable"}
+        self._unreadable = {f.operation for f in faults if f.kind == "unreadable"}
         self._refusal: OSError | None = None
         self._late: list[tuple[int, Callable[[], None]]] = []
         self.dead = False
         """The process that uses the store has died: whatever it still calls does nothing."""
-        self.calm = False
-        """No faults: somebody else looks at what is there."""
         self.num_operations = 0
+        self._num_readings = 0
         self.num_injected = 0
         self.has_lied = False
 
@@ -44,7 +45,7 @@ class FaultyStore(pafs.FileSystemHandler):
 
     def _change(self, what: Callable[[], None]) -> None:
         """Does one thing to the store, or what befalls it."""
-        kind = self._next_fault(writes=True)
+        kind = self._next_fault()
         if kind == "error":
             raise OSError(errno.EIO, "Input/output error")
         if kind == "crash":
@@ -60,9 +61,7 @@ class FaultyStore(pafs.FileSystemHandler):
             self.dead = True
             raise Crash
 
-    def _next_fault(self, *, writes: bool) -> str | None:
-        if self.calm:
-            return None
+    def _next_fault(self) -> str | None:
         if self.dead:
             raise Crash
         self.num_operations += 1
@@ -77,21 +76,26 @@ class FaultyStore(pafs.FileSystemHandler):
             self._refusal = OSError(errno.ENOSPC, "No space left on device")
         if kind == "denied":
             self._refusal = PermissionError(errno.EACCES, "Access Denied")
-        refused = self._refusal
-        if refused is not None and (writes or refused.errno == errno.EACCES):
-            raise OSError(refused.errno, refused.strerror)
+        if self._refusal is not None:
+            raise OSError(self._refusal.errno, self._refusal.strerror)
         return kind
 
     def put(self, path: str, content: bytes) -> None:
         """The end of an upload."""
-        kind = None if self.calm else self._faults.get(self.num_operations + 1)
+        kind = self._faults.get(self.num_operations + 1)
+        if self._name == "s3":
+            if kind == "crash torn":
+                # An upload whose process has died never appears.
+                kind = self._faults[self.num_operations + 1] = "crash"
+            # One that failed may. Its writer removes it, unless that fails too.
+            self.has_lied |= kind in ("torn", "lie")
         if kind in ("torn", "crash torn", "lie"):
             content = content[: len(content) * 2 // 3]
         if kind == "flip" and content:
             flipped = bytearray(content)
             flipped[len(content) // 2] ^= 4
             content = bytes(flipped)
-        if kind == "lie" or kind == "flip":
+            # A part that is missing is noticed by who has written it.
             self.has_lied = True
 
         def write() -> None:
@@ -102,8 +106,14 @@ class FaultyStore(pafs.FileSystemHandler):
         self._change(write)
 
     def _read(self) -> None:
-        if self._next_fault(writes=False) in ("error", "error after", "torn", "late"):
+        if self.dead:
+            raise Crash
+        self._num_readings += 1
+        if self._num_readings in self._unreadable:
+            self.num_injected += 1
             raise OSError(errno.EIO, "Input/output error")
+        if self._refusal is not None and self._refusal.errno == errno.EACCES:
+            raise OSError(errno.EACCES, "Access Denied")
 
     def get_type_name(self) -> str:
         return self._name

@@ -6,7 +6,6 @@ from collections import Counter
 
 import pyarrow as pa
 
-from diet_ray.errors import DistilledSetError
 from diet_ray.memory.snapshot import read_committed
 from diet_ray.memory.update import Ack, Position
 from diet_ray.storage import Folder
@@ -73,16 +72,9 @@ class Ledger:
         """Storage lied about what it wrote, and a person went back to the last good stage."""
         self._committed = -1 if last_good is None else min(self._committed, last_good)
         self._next = {}
+        self._epoch = 0
+        self._applied.clear()
 
 
 def _is_done(position: Position, stage: int) -> bool:
     return stage < 0 or (position.committed_stage is not None and position.committed_stage >= stage)
-
-
-def damage_of(folder: Folder) -> str | None:
-    """What a reader is told, if it is told anything."""
-    try:
-        read_committed(folder)
-    except DistilledSetError as e:
-        return str(e)
-    return None
