@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check demo clean
+.PHONY: help setup test chaos check demo clean
 
 help:  ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 test: $(STAMP)  ## Run the tests
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+# Promises of the memory; see docs/operations.md. ARGS='--replay SEED' does one schedule again.
+chaos: $(STAMP)  ## Break the memory in 500 ways, and read it under load; an hour
+	$(VENV)/bin/python -m tests.chaos $(ARGS)
+	$(if $(ARGS),,$(VENV)/bin/python -m tests.chaos.log_damage)
+	$(if $(ARGS),,$(VENV)/bin/python -m tests.chaos.load)
 
 check: $(STAMP)  ## Lint, check the formatting and the types
 	$(VENV)/bin/ruff check .

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from diet_ray.commands.prepare import prepare
+from diet_ray.commands.verify import verify
 from diet_ray.errors import ConfigError, DataError, DietError
 
 app = typer.Typer(
@@ -27,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+app.command()(verify)
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run, as `diet distill --out` made it.")]
 Address = Annotated[

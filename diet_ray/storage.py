@@ -3,8 +3,10 @@
 A `Folder` is a filesystem and a path; names inside it are relative, with `/` between parts. A write
 goes to a temporary name, is synced, and takes its final name by a rename, so that a crash at any
 byte leaves the old content or the new. Object stores publish an object when its upload ends, which
-is the same promise, so there it is written in place. What only a local disk can do (appending with
-a sync, locking) asks `is_local` first.
+is nearly the same promise, so there it is written in place: an upload that fails midway may leave
+the beginning of the content, so whoever reads must check it. Elsewhere than on a local disk, what
+was written counts once the filesystem gives its size back. What only a local disk can do (appending
+with a sync, locking) asks `is_local` first.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -72,27 +74,57 @@ class Folder:
             raise DataError(f"{self}: `{name}` is no name inside this folder")
         return f"{self.path}/{name}" if self.path else name
 
+    @property
+    def is_object_store(self) -> bool:
+        """Whether an object appears when its upload ends, and can't be renamed."""
+        return self.filesystem.type_name.removeprefix("py::") in _OBJECT_STORES
+
     def exists(self, name: str = "") -> bool:
+        """Raises `OutputError` if the storage can't be asked."""
         path = self.path_of(name) if name else self.path
-        return self.filesystem.get_file_info(path).type != pafs.FileType.NotFound
+        with self._reached():
+            return bool(self.filesystem.get_file_info(path).type != pafs.FileType.NotFound)
 
     def names(self) -> list[str]:
-        """Names of files and folders directly inside, sorted; none if the folder is missing."""
+        """Names of files and folders directly inside, sorted; none if the folder is missing.
+
+        Raises `OutputError` if the storage can't be asked.
+        """
         selector = pafs.FileSelector(self.path, allow_not_found=True)
-        found = [info.base_name for info in self.filesystem.get_file_info(selector)]
+        with self._reached():
+            found = [info.base_name for info in self.filesystem.get_file_info(selector)]
         return sorted(name for name in found if not name.startswith(_TEMPORARY))
 
     def size(self, name: str) -> int:
-        """Bytes of a file. Raises `FileNotFoundError`."""
-        info = self.filesystem.get_file_info(self.path_of(name))
+        """Bytes of a file. Raises `FileNotFoundError`, or `OutputError` as `names` does."""
+        with self._reached():
+            info = self.filesystem.get_file_info(self.path_of(name))
         if info.type != pafs.FileType.File:
             raise FileNotFoundError(f"{self}/{name}")
         return int(info.size)
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as e:
+            raise OutputError(f"{self}: the storage can't be reached: {_reason(e)}") from None
 
     def read(self, name: str) -> bytes:
         """The whole content of a file. Raises `FileNotFoundError` or another `OSError`."""
         with self.filesystem.open_input_stream(self.path_of(name), compression=None) as stream:
             return bytes(stream.read())
+
+    def find(self, name: str) -> bytes | None:
+        """The whole content of a file, None if there is none.
+
+        Raises `OutputError` if the storage can't be asked, which says nothing about the file.
+        """
+        with self._reached():
+            try:
+                return self.read(name)
+            except FileNotFoundError:
+                return None
 
     def write(self, name: str, content: bytes | memoryview) -> None:
         """Makes `content` the file's whole content, durably and at once.
@@ -100,6 +132,18 @@ class Folder:
         Creates missing folders. Raises `OutputError` naming the file; the old content then stands.
         """
         self.write_all({name: content})
+
+    def write_new(self, name: str, content: bytes | memoryview) -> None:
+        """As `write`, for a name that has no content yet: after a failure it has none still.
+
+        An object store may keep the beginning of an upload that failed.
+        """
+        try:
+            self.write(name, content)
+        except OutputError:
+            if self.is_object_store:
+                _delete_quietly(self.filesystem, self.path_of(name))
+            raise
 
     def write_all(self, files: dict[str, bytes | memoryview]) -> None:
         """Writes each file as `write` does, in order, and syncs each folder once at the end."""
@@ -114,25 +158,36 @@ class Folder:
             touched[parent] = None
         if self.is_local:
             for parent in touched:
-                _sync_folder(parent, self.path)
+                try:
+                    _sync_folder(parent, self.path)
+                except OSError as e:
+                    raise OutputError(f"{parent}: can't be synced: {_reason(e)}") from None
 
     def _write(self, target: str, parent: str, content: bytes | memoryview) -> None:
         if parent:
             self.filesystem.create_dir(parent, recursive=True)
-        if self.filesystem.type_name in _OBJECT_STORES:
-            with self.filesystem.open_output_stream(target, compression=None) as stream:
-                stream.write(content)
+        if self.is_object_store:
+            self._put(target, content)
             return
         temporary = f"{parent}/{_TEMPORARY}{uuid.uuid4().hex}"
         try:
-            with self.filesystem.open_output_stream(temporary, compression=None) as stream:
-                stream.write(content)
+            self._put(temporary, content)
             if self.is_local:
                 _sync_file(temporary)
             self.filesystem.move(temporary, target)
         except BaseException:
             _delete_quietly(self.filesystem, temporary)
             raise
+
+    def _put(self, path: str, content: bytes | memoryview) -> None:
+        with self.filesystem.open_output_stream(path, compression=None) as stream:
+            stream.write(content)
+        if not self.is_local:
+            num_bytes = self.filesystem.get_file_info(path).size
+            if num_bytes != memoryview(content).nbytes:
+                raise OSError(
+                    f"the storage holds {num_bytes} of {memoryview(content).nbytes} bytes"
+                )
 
     def delete(self, name: str) -> None:
         """Removes a file or a folder with all it holds; nothing happens if it is missing."""
@@ -151,7 +206,9 @@ class Folder:
     def delete_temporaries(self) -> None:
         """Removes what a killed writer left behind. Only for the folder's single owner."""
         selector = pafs.FileSelector(self.path, allow_not_found=True)
-        for info in self.filesystem.get_file_info(selector):
+        with self._reached():
+            found = self.filesystem.get_file_info(selector)
+        for info in found:
             if info.base_name.startswith(_TEMPORARY):
                 _delete_quietly(self.filesystem, info.path)
 
@@ -243,6 +300,7 @@ class LockFile:
         self._file.flush()
 
     def release(self) -> None:
+        """May be called again."""
         self._file.close()
 
 

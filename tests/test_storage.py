@@ -133,3 +133,19 @@ def test_a_lock_says_who_holds_it_and_ends_with_its_file(tmp_path: Path) -> None
     first.release()
     LockFile(path, "process 2").release()
     assert Path(path).read_text() == "process 2\n"
+
+
+def test_of_an_upload_that_failed_nothing_is_left(tmp_path: Path) -> None:
+    from tests.chaos.faults import Fault
+    from tests.chaos.filesystem import FaultyStore
+
+    for kind in ("torn", "lie"):
+        (tmp_path / kind).mkdir()
+        store = FaultyStore(tmp_path / kind, "s3", [Fault(operation=1, kind=kind)])  # type: ignore[arg-type]
+        folder = Folder(pafs.PyFileSystem(store), "bucket")
+        assert folder.is_object_store
+        with pytest.raises(OutputError, match="file: can't be written: "):
+            folder.write_new("file", b"123456")
+        assert folder.names() == []
+        folder.write_new("file", b"123456")
+        assert folder.read("file") == b"123456"

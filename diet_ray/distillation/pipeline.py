@@ -97,6 +97,12 @@ def slot_budgets(log: PreparedLog, config: DistillConfig) -> dict[int, int]:
     return budgets
 
 
+def capacity_at(log: PreparedLog, config: DistillConfig, rows_seen: int) -> int:
+    """Slots allowed after so many rows: the budget, and at the beginning of a stream no less than
+    one slot a stratum."""
+    return max(config.budget.capacity(rows_seen), min(rows_seen, log.num_strata))
+
+
 def resume(
     log: PreparedLog, config: DistillConfig, memory: Memory, device: str = "cpu"
 ) -> StreamState:
@@ -181,7 +187,7 @@ class Distiller:
 
         slots = relabelled(self._memory.slots(), state.proxies.predict, features)
         addressed = addressed_slots(slots, scores, before, features, config)
-        capacity = self._capacity(state.rows_seen + stage.num_rows)
+        capacity = capacity_at(self.log, config, state.rows_seen + stage.num_rows)
         refined = refine_slots(
             slots,
             addressed,
@@ -252,10 +258,6 @@ class Distiller:
         honest = torch.full((stage.num_rows,), torch.nan)
         honest[~held_out] = logits
         return honest.numpy(), held_out.numpy(), log_loss(labels, logits), sampler.sample()
-
-    def _capacity(self, rows_seen: int) -> int:
-        """The budget, and at the beginning of a stream no less than one slot a stratum."""
-        return max(self.config.budget.capacity(rows_seen), min(rows_seen, self.log.num_strata))
 
     def _step(self, stage: int, step: str) -> None:
         self._watcher.on_step(stage, step)

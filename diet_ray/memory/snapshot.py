@@ -2,7 +2,11 @@
 
     stages/00007/slots.parquet
     stages/00007/state/<name>
-    stages/00007/commit.json     numbers of the commit; size and SHA-256 of every other file
+    stages/00007/commit.json     numbers of the commit; size and SHA-256 of every other file, and
+                                 a checksum of its own
+
+Where a replaced owner's write may still arrive, every file but `commit.json` has the beginning of
+its checksum in its name (`slots@1f6d3a….parquet`), so that a late one replaces none that counts.
 
 A folder without `commit.json` is no stage: readers don't see it, and its owner removes it. One with
 it is whole, so a file that doesn't match its checksum is damage, and is refused by name rather than
@@ -11,19 +15,20 @@ silently passed over for an older stage.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 
 import pyarrow as pa
 
 from diet_ray.errors import DistilledSetError
+from diet_ray.memory.document import seal, unseal
 from diet_ray.storage import Folder, parquet_from_table, sha256, table_from_parquet
 
-FORMAT_VERSION = 1
 _COMMIT = "commit.json"
 _SLOTS = "slots.parquet"
 _STATE = "state/"
+_MARK = re.compile("@[0-9a-f]{12}")
 _READ_ATTEMPTS = 5
 
 
@@ -42,11 +47,7 @@ class CommittedStage:
     next_slot: int
     total_weight: float
     files: Mapping[str, tuple[int, str]]
-    """Size in bytes and SHA-256 of every file, by name."""
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        return tuple(n.removeprefix(_STATE) for n in self.files if n.startswith(_STATE))
+    """Size in bytes and SHA-256 of every file, by its name in the stage's folder."""
 
 
 class Snapshots:
@@ -58,18 +59,20 @@ class Snapshots:
         *,
         retention: int = 2,
         on_crash_point: Callable[[str], None] = lambda name: None,
+        check_owner: Callable[[], None] = lambda: None,
     ) -> None:
-        """Keeps the last `retention` stages."""
+        """Keeps the last `retention` stages. `check_owner` raises if another process writes now."""
         if retention < 1:
             raise ValueError("retention must be at least 1")
         self.folder = folder
         self.retention = retention
         self._on_crash_point = on_crash_point
+        self._check_owner = check_owner
 
     def stages(self) -> list[int]:
         """Numbers of the committed stages, ascending."""
         found = [int(n) for n in self.folder.names() if n.isascii() and n.isdigit()]
-        return sorted(s for s in found if self.folder.exists(f"{_name(s)}/{_COMMIT}"))
+        return sorted(s for s in found if self.folder.exists(f"{stage_name(s)}/{_COMMIT}"))
 
     def latest(self) -> CommittedStage | None:
         """The last committed stage, or None. Raises `DistilledSetError` if it is damaged."""
@@ -78,18 +81,11 @@ class Snapshots:
 
     def read(self, stage: int) -> CommittedStage:
         """What a stage's `commit.json` says. Raises `DistilledSetError` naming the file."""
-        where = f"{self.folder}/{_name(stage)}/{_COMMIT}"
-        try:
-            content = json.loads(self.folder.read(f"{_name(stage)}/{_COMMIT}"))
-            version = content.pop("format_version")
-        except FileNotFoundError:
-            raise DistilledSetError(f"{where}: no such file: stage {stage} has gone") from None
-        except (OSError, ValueError, KeyError, AttributeError, RecursionError) as e:
-            raise DistilledSetError(f"{where}: can't be read: {e}; {self._advice(stage)}") from None
-        if version != FORMAT_VERSION:
-            raise DistilledSetError(
-                f"{where}: format version {version}, this program reads {FORMAT_VERSION}"
-            )
+        where = f"{self.folder}/{stage_name(stage)}/{_COMMIT}"
+        file = self.folder.find(f"{stage_name(stage)}/{_COMMIT}")
+        if file is None:
+            raise DistilledSetError(f"{where}: no such file: stage {stage} has gone")
+        content = unseal(file, where, self._advice(stage))
         try:
             content["files"] = {n: (int(size), str(h)) for n, (size, h) in content["files"].items()}
             content["update_sha256"] = tuple(content["update_sha256"])
@@ -104,32 +100,33 @@ class Snapshots:
 
     def slots(self, committed: CommittedStage) -> pa.Table:
         """The slots of a stage, verified. Raises `DistilledSetError` naming the file."""
-        content = self._verified(committed, _SLOTS)
+        (name,) = [n for n in committed.files if _plain(n) == _SLOTS] or [_SLOTS]
+        content = self._verified(committed, name)
+        where = f"{self.folder}/{stage_name(committed.stage)}/{name}"
         try:
             table = table_from_parquet(content).replace_schema_metadata(None)
         except (pa.ArrowException, OSError) as e:
-            raise DistilledSetError(f"{self.folder}/{_name(committed.stage)}/{_SLOTS}: {e}") from e
+            raise DistilledSetError(f"{where}: {e}") from e
         if table.num_rows != committed.num_slots:
             raise DistilledSetError(
-                f"{self.folder}/{_name(committed.stage)}/{_SLOTS}: {table.num_rows} slots where "
-                f"{_COMMIT} says {committed.num_slots}"
+                f"{where}: {table.num_rows} slots where {_COMMIT} says {committed.num_slots}"
             )
         return table.combine_chunks()
 
     def state(self, committed: CommittedStage) -> dict[str, bytes]:
         """The driver's state at the end of a stage, verified."""
-        names = committed.state_names
-        return {name: self._verified(committed, _STATE + name) for name in names}
+        return {
+            _plain(name).removeprefix(_STATE): self._verified(committed, name)
+            for name in committed.files
+            if name.startswith(_STATE)
+        }
 
     def _verified(self, committed: CommittedStage, name: str) -> bytes:
-        where = f"{self.folder}/{_name(committed.stage)}/{name}"
-        try:
-            num_bytes, digest = committed.files[name]
-            content = self.folder.read(f"{_name(committed.stage)}/{name}")
-        except (OSError, KeyError):
-            raise DistilledSetError(
-                f"{where}: can't be read; {self._advice(committed.stage)}"
-            ) from None
+        where = f"{self.folder}/{stage_name(committed.stage)}/{name}"
+        num_bytes, digest = committed.files.get(name, (0, ""))
+        content = self.folder.find(f"{stage_name(committed.stage)}/{name}")
+        if content is None:
+            raise DistilledSetError(f"{where}: no such file; {self._advice(committed.stage)}")
         if len(content) != num_bytes or sha256(content) != digest:
             raise DistilledSetError(
                 f"{where}: doesn't match its checksum; {self._advice(committed.stage)}"
@@ -150,14 +147,19 @@ class Snapshots:
         total_weight: float,
     ) -> CommittedStage:
         """Commits a stage; it counts from the moment that `commit.json` has its name."""
-        folder = self.folder / _name(stage)
-        folder.delete(_COMMIT)
-        files: dict[str, bytes | memoryview] = {_SLOTS: parquet_from_table(slots)}
-        files |= {_STATE + name: content for name, content in sorted(state.items())}
+        folder = self.folder / stage_name(stage)
+        plain: dict[str, bytes | memoryview] = {_SLOTS: parquet_from_table(slots)}
+        plain |= {_STATE + name: content for name, content in sorted(state.items())}
+        files = {name: (content, sha256(content)) for name, content in plain.items()}
+        if not folder.is_local:
+            files = {
+                _marked(n, digest): (content, digest) for n, (content, digest) in files.items()
+            }
+        (slots_name, *state_names) = files
         self._on_crash_point("snapshot.before-slots")
-        folder.write(_SLOTS, files[_SLOTS])
+        folder.write(slots_name, files[slots_name][0])
         self._on_crash_point("snapshot.after-slots")
-        folder.write_all({n: content for n, content in files.items() if n != _SLOTS})
+        folder.write_all({name: files[name][0] for name in state_names})
         self._on_crash_point("snapshot.after-state")
         committed = CommittedStage(
             epoch=epoch,
@@ -168,19 +170,25 @@ class Snapshots:
             num_slots=slots.num_rows,
             next_slot=next_slot,
             total_weight=total_weight,
-            files={name: (len(content), sha256(content)) for name, content in files.items()},
+            files={name: (len(content), digest) for name, (content, digest) in files.items()},
         )
-        document = {"format_version": FORMAT_VERSION} | asdict(committed)
-        folder.write(_COMMIT, json.dumps(document, indent=1, sort_keys=True).encode())
+        self._check_owner()
+        folder.write_new(_COMMIT, seal(asdict(committed)))
         self._on_crash_point("snapshot.after-commit")
         return committed
 
     def prune(self) -> None:
-        """Removes stages older than the last `retention`, and folders that never were stages."""
+        """Removes stages older than the last `retention`, and folders that never were stages.
+
+        Where a replaced owner may still write, an unfinished stage stays: its end may yet come.
+        """
         stages = self.stages()
-        kept = {_name(s) for s in stages[-self.retention :]}
+        kept = {stage_name(s) for s in stages[-self.retention :]}
+        newest = stages[-1] if stages else -1
         for name in self.folder.names():
-            if name.isdigit() and name not in kept:
+            if not name.isdigit() or name in kept:
+                continue
+            if self.folder.is_local or int(name) < newest:
                 # Without its commit.json first, a half-removed folder would look damaged.
                 self.folder.delete(f"{name}/{_COMMIT}")
                 self._on_crash_point("snapshot.prune")
@@ -190,7 +198,7 @@ class Snapshots:
         earlier = [s for s in self.stages() if s < stage]
         if not earlier:
             return "no earlier stage is kept: restore it from a copy, or distil again"
-        return f"remove {self.folder}/{_name(stage)} to go back to stage {earlier[-1]}"
+        return f"`diet verify --repair` goes back to stage {earlier[-1]}"
 
 
 def read_committed(path: Folder) -> tuple[CommittedStage, pa.Table] | None:
@@ -212,5 +220,16 @@ def read_committed(path: Folder) -> tuple[CommittedStage, pa.Table] | None:
     return None
 
 
-def _name(stage: int) -> str:
+def stage_name(stage: int) -> str:
     return f"{stage:05d}"
+
+
+def _marked(name: str, digest: str) -> str:
+    stem, dot, suffix = name.rpartition(".")
+    mark = f"@{digest[:12]}"
+    return f"{stem}{mark}.{suffix}" if dot else f"{name}{mark}"
+
+
+def _plain(name: str) -> str:
+    """Inverse of `_marked`, which leaves a name without a mark as it is."""
+    return _MARK.sub("", name)

@@ -3,7 +3,7 @@
     memory.json       format version, schema, identity
     log/              write-ahead log of what was acknowledged since the last commit
     stages/00007/     committed stages, see `snapshot`
-    lock              local disks only: who owns the folder
+    lock, owner       which process writes, see `ownership`
 
 A driver begins with `begin`, which gives it an epoch above all earlier ones and takes the memory
 back to its last commit; from then on calls of older drivers are refused. It sends the messages of a
@@ -14,10 +14,6 @@ under its number, is refused. Whatever was acknowledged is durable.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -27,13 +23,22 @@ import pyarrow as pa
 from diet_ray.config import from_mapping, to_mapping
 from diet_ray.data.schema import Schema
 from diet_ray.errors import ConfigError, DistilledSetError
-from diet_ray.memory.slots import aged, apply_changes, check_slots, next_slot, slot_schema
+from diet_ray.memory.document import seal, unseal
+from diet_ray.memory.ownership import own
+from diet_ray.memory.slots import (
+    aged,
+    apply_changes,
+    check_slots,
+    from_columns,
+    next_slot,
+    slot_schema,
+    to_columns,
+)
 from diet_ray.memory.snapshot import CommittedStage, Snapshots
 from diet_ray.memory.update import Ack, Commit, Message, Position, Update, pack, unpack
 from diet_ray.memory.write_ahead_log import WriteAheadLog
-from diet_ray.storage import Folder, LockFile
+from diet_ray.storage import Folder
 
-FORMAT_VERSION = 1
 CRASH_POINTS = (
     "begin.before-log",
     "begin.before-ack",
@@ -53,8 +58,9 @@ CRASH_POINTS = (
     "commit.before-ack",
 )
 """Every point at which a crash is tried; `on_crash_point` is called with its name."""
-_MANIFEST = "memory.json"
-_LOCK_POLL_S = 0.05
+MANIFEST = "memory.json"
+_NUM_PAST_DRIVERS = 100
+"""So many drivers that were replaced are known by name."""
 
 
 def create_memory(path: str | Path | Folder, schema: Schema) -> str:
@@ -63,38 +69,29 @@ def create_memory(path: str | Path | Folder, schema: Schema) -> str:
     Returns its identity. Raises `DistilledSetError` if it is for another schema or damaged.
     """
     folder = Folder.at(path)
-    if folder.exists(_MANIFEST):
+    if folder.exists(MANIFEST):
         found, identity = read_identity(folder)
         if found != schema:
             raise DistilledSetError(
-                f"{folder}/{_MANIFEST}: the memory is for another schema: choose another folder, "
+                f"{folder}/{MANIFEST}: the memory is for another schema: choose another folder, "
                 "or use the schema it was made with"
             )
         return identity
     identity = uuid.uuid4().hex
-    content = {
-        "format_version": FORMAT_VERSION,
-        "identity": identity,
-        "schema": to_mapping(schema),
-    }
-    folder.write(_MANIFEST, json.dumps(content, indent=1).encode())
+    folder.write_new(MANIFEST, seal({"identity": identity, "schema": to_mapping(schema)}))
     return identity
 
 
 def read_identity(folder: Folder) -> tuple[Schema, str]:
     """Schema and identity of the memory in a folder. Raises `DistilledSetError`."""
-    where = f"{folder}/{_MANIFEST}"
-    try:
-        content = json.loads(folder.read(_MANIFEST))
-        version, identity = content["format_version"], str(content["identity"])
-    except FileNotFoundError:
-        raise DistilledSetError(f"{where}: no such file: there is no memory here") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
-        raise DistilledSetError(f"{where}: can't be read: {e}") from None
-    if version != FORMAT_VERSION:
-        raise DistilledSetError(
-            f"{where}: format version {version}, this program reads {FORMAT_VERSION}"
-        )
+    where = f"{folder}/{MANIFEST}"
+    file = folder.find(MANIFEST)
+    if file is None:
+        raise DistilledSetError(f"{where}: no such file: there is no memory here")
+    content = unseal(file, where)
+    if "identity" not in content:
+        raise DistilledSetError(f"{where}: broken: key `identity` is missing")
+    identity = str(content["identity"])
     try:
         return from_mapping(Schema, content.get("schema", {}), where), identity
     except ConfigError as e:
@@ -124,58 +121,49 @@ class MemoryStore:
         self.schema, self.identity = read_identity(self.folder)
         self._layout = slot_schema(self.schema)
         self._on_crash_point = on_crash_point
+        self._owner = own(self.folder, lock_timeout_s)
         self._snapshots = Snapshots(
-            self.folder / "stages", retention=retention, on_crash_point=on_crash_point
+            self.folder / "stages",
+            retention=retention,
+            on_crash_point=on_crash_point,
+            check_owner=self._owner.check,
         )
         self._log = WriteAheadLog(self.folder / "log", on_crash_point)
-        self._lock: LockFile | None = self._acquire_lock(lock_timeout_s)
         try:
             self._recover()
         except BaseException:
             self.close()
             raise
 
-    def _acquire_lock(self, timeout_s: float) -> LockFile | None:
-        if not self.folder.is_local:
-            return None
-        path = self.folder.path_of("lock")
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                return LockFile(path, f"process {os.getpid()} on {platform.node()}")
-            except BlockingIOError as e:
-                if time.monotonic() >= deadline:
-                    raise DistilledSetError(
-                        f"{path}: the memory is in use by {e}: wait for it to end, or end it; "
-                        "the lock goes with that process"
-                    ) from None
-                time.sleep(_LOCK_POLL_S)
-            except OSError as e:
-                raise DistilledSetError(f"{path}: can't be locked: {e.strerror}") from None
-
     def _recover(self) -> None:
         self._committed = self._snapshots.latest()
         self._epoch = self._committed.epoch if self._committed else 0
         self._driver = ""
+        self._past_drivers: list[str] = []
         self._reset_to_commit()
         # A log that builds on another stage than the last committed one holds updates that are in
         # that stage already (a crash right after its commit), or were undone by going back.
         current = False
         for payload in self._log.replay():
             message = unpack(payload)
-            self._epoch = max(self._epoch, message.epoch)
+            if message.epoch < self._epoch:
+                # Of a process that was replaced, and whose write came late.
+                continue
+            self._epoch = message.epoch
             if message.kind == "begin":
                 self._driver = str(message.extra.get("driver", ""))
+                self._past_drivers = [str(d) for d in message.extra.get("past_drivers", ())]
                 current = message.extra.get("committed_stage") == self._committed_stage
                 if self._hashes:
                     self._reset_to_commit()
             elif current and not self._is_repeated(message):
+                self._check_position(message)
                 update = Update.from_message(message, self._layout)
                 self._take(message, update, self._changed(update))
         for folder in (self.folder, self.folder / "log", self.folder / "stages"):
             folder.delete_temporaries()
         if self._driver and not current:
-            self._restart_log(self._epoch, self._driver)
+            self._restart_log(self._epoch, self._driver, self._past_drivers)
         self._snapshots.prune()
 
     def _reset_to_commit(self) -> None:
@@ -184,12 +172,14 @@ class MemoryStore:
             self._slots = self._layout.empty_table()
             self._next_slot = 0
         else:
-            self._slots = self._snapshots.slots(committed)
-            if self._slots.schema != self._layout:
+            slots = self._snapshots.slots(committed)
+            if slots.schema != self._layout:
                 raise DistilledSetError(
                     f"{self.folder}: stage {committed.stage}: its slots don't have the columns of "
                     "the memory's schema"
                 )
+            # Parquet names the items of a list otherwise; equal slots are to make equal files.
+            self._slots = from_columns(to_columns(slots), self._layout)
             self._next_slot = committed.next_slot
         self._open_stage: int | None = None
         self._hashes: list[str] = []
@@ -213,22 +203,36 @@ class MemoryStore:
         """Makes `driver`, a name that no other driver has, the one that is listened to.
 
         Drops updates that were not committed. The same driver may call again: nothing happens then.
+        Raises `DistilledSetError` for a driver that another one has replaced: a call that was
+        delivered late takes nothing over.
         """
         if not driver:
             raise ValueError("a driver needs a name")
+        if driver in self._past_drivers:
+            raise DistilledSetError(
+                f"{self.folder}: driver {self._epoch} has taken over this memory: this run must end"
+            )
         if driver != self._driver:
             self._on_crash_point("begin.before-log")
-            self._restart_log(self._epoch + 1, driver)
+            past = [*self._past_drivers, self._driver] if self._driver else []
+            past = past[-_NUM_PAST_DRIVERS:]
+            self._restart_log(self._epoch + 1, driver, past)
             self._epoch += 1
+            self._past_drivers = past
             if self._hashes:
                 self._reset_to_commit()
             self._driver = driver
             self._on_crash_point("begin.before-ack")
         return self.position
 
-    def _restart_log(self, epoch: int, driver: str) -> None:
+    def _restart_log(self, epoch: int, driver: str, past_drivers: list[str]) -> None:
+        self._owner.check()
         position = Update(epoch=epoch, stage=self._committed_stage or 0, sequence=0)
-        extra = {"driver": driver, "committed_stage": self._committed_stage}
+        extra = {
+            "driver": driver,
+            "past_drivers": past_drivers,
+            "committed_stage": self._committed_stage,
+        }
         self._log.restart(pack(position, "begin", {}, extra))
 
     def apply(self, update: Update) -> Ack:
@@ -246,6 +250,7 @@ class MemoryStore:
         self._check_position(message)
         slots = self._changed(update)
         self._on_crash_point("apply.before-log")
+        self._owner.check()
         self._log.append(payload)
         self._on_crash_point("apply.after-log")
         self._take(message, update, slots)
@@ -300,7 +305,7 @@ class MemoryStore:
         self._slots = slots
         self._open_stage = None
         self._hashes = []
-        self._restart_log(self._epoch, self._driver)
+        self._restart_log(self._epoch, self._driver, self._past_drivers)
         self._on_crash_point("commit.before-prune")
         self._snapshots.prune()
         self._on_crash_point("commit.before-ack")
@@ -379,6 +384,4 @@ class MemoryStore:
     def close(self) -> None:
         """Lets go of files and lock. Nothing is left to write: all is durable already."""
         self._log.close()
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        self._owner.release()

@@ -10,13 +10,21 @@ A crash can tear only the record that was being written, at the end of the last 
 one was never acknowledged: replay cuts it. Damage anywhere else is an error, never a silent loss:
 a broken record with an intact one after it can't be a torn end. (A damaged last record looks
 like a torn one and is cut; the driver's next sequence number then shows the gap.)
+
+Elsewhere than on a local disk a process that was replaced may still finish a write. So the name of
+a segment has a random part, and its number comes from what its writer has replayed and written: a
+late segment replaces none of the next owner's, sorts no later than the first of them, and is never
+the reason to remove one.
 """
 
 from __future__ import annotations
 
+import re
+import secrets
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from diet_ray.errors import DistilledSetError, OutputError
 from diet_ray.storage import AppendFile, Folder
@@ -26,6 +34,15 @@ _HEADER = struct.Struct("<4sQI")
 _CHECK = struct.Struct("<I")
 _HEADER_BYTES = _HEADER.size + _CHECK.size
 _SUFFIX = ".log"
+_NAME = re.compile(r"\d{8}(-[0-9a-f]{16})?\.log", re.ASCII)
+
+
+class Segment(NamedTuple):
+    name: str
+    records: list[bytes]
+    good_bytes: int
+    num_bytes: int
+    """More than `good_bytes` if the end is torn."""
 
 
 class WriteAheadLog:
@@ -35,41 +52,69 @@ class WriteAheadLog:
         self.folder = folder
         self._on_crash_point = on_crash_point
         self._file: AppendFile | None = None
-        self._segment = 0
+        self._number = 0
+        self._names: list[str] = []
+        self._writable = False
 
     def replay(self) -> Iterator[bytes]:
         """Every good record in order of writing; cuts a torn end off the last segment.
 
-        Raises `DistilledSetError` naming the segment and byte where the log is damaged.
+        Raises `DistilledSetError` naming the segment and byte where the log is damaged,
+        `OutputError` if the storage can't be reached.
         """
         self.close()
-        segments = self.segments()
-        for number in segments:
-            name = _name(number)
-            content = self.folder.read(name)
-            records, good_bytes = scan(content, f"{self.folder}/{name}")
-            # A segment's first record is written at once, so no crash can have torn it.
-            torn = good_bytes < len(content)
-            if not records or (torn and (number != segments[-1] or not self.folder.is_local)):
-                raise DistilledSetError(_damaged(f"{self.folder}/{name}", good_bytes))
-            if torn:
-                self._open(number)
+        self._writable = False
+        self.take_over()
+        for segment in self.read():
+            if self.folder.is_local and segment.good_bytes < segment.num_bytes:
+                self._open(segment.name)
                 assert self._file is not None
-                self._file.truncate(good_bytes)
-            yield from records
-        self._segment = segments[-1] if segments else 0
+                self._file.truncate(segment.good_bytes)
+            yield from segment.records
+        self._writable = bool(self._names)
+
+    def read(self) -> Iterator[Segment]:
+        """Every segment in order, changing nothing. Raises as `replay` does."""
+        names = self.segments()
+        for name in names:
+            where = f"{self.folder}/{name}"
+            content = self.folder.find(name)
+            if content is None:
+                # Gone since the listing: only an owner removes segments.
+                raise DistilledSetError(f"{where}: has gone: the memory is in use")
+            if self.folder.is_local:
+                records, good_bytes = scan(content, where)
+                # A segment's first record is written at once, so no crash can have torn it.
+                if not records or (good_bytes < len(content) and name != names[-1]):
+                    raise DistilledSetError(damaged(where, good_bytes))
+            else:
+                records = _single(content, where)
+                good_bytes = len(content) if records else 0
+            yield Segment(name, records, good_bytes, len(content))
+
+    def take_over(self) -> None:
+        """Makes what is there this log's own, unread: `restart` removes it."""
+        self._names = self.segments()
+        self._number = _number(self._names[-1]) if self._names else 0
+
+    @property
+    def number(self) -> int:
+        """Of the last segment. One begins with every driver, so it is never below the epoch."""
+        return self._number
 
     def append(self, payload: bytes) -> None:
-        """Adds a record; it is durable on return. Raises `OutputError`; then it isn't there."""
-        if self._segment == 0:
+        """Adds a record; it is durable on return. Raises `OutputError`; then it isn't there, or,
+        elsewhere than on a local disk, may be, and nothing more is taken until a restart."""
+        if not self._writable:
             raise OutputError(f"{self.folder}: an earlier write failed: begin again")
         record = [_header(payload), payload]
         if not self.folder.is_local:
-            self.folder.write(_name(self._segment + 1), b"".join(record))
-            self._segment += 1
+            self._writable = False
+            self._write_segment(b"".join(record))
+            self._writable = True
             return
         if self._file is None:
-            self._open(self._segment)
+            self._open(self._names[-1])
         assert self._file is not None
         self._file.append(record)
 
@@ -81,24 +126,31 @@ class WriteAheadLog:
         """
         self.close()
         self._on_crash_point("log.before-segment")
-        old = self.segments()
-        number = max([self._segment, *old]) + 1
-        self._segment = 0
-        self.folder.write(_name(number), _header(payload) + payload)
-        self._segment = number
+        self._writable = False
+        old = list(self._names)
+        self._write_segment(_header(payload) + payload)
+        self._writable = True
         self._on_crash_point("log.after-segment")
-        for number in old:
-            self.folder.delete(_name(number))
+        for name in old:
+            self.folder.delete(name)
+            self._names.remove(name)
         self._on_crash_point("log.after-delete")
 
-    def segments(self) -> list[int]:
-        """Numbers of the segments, ascending."""
-        stems = [n.removesuffix(_SUFFIX) for n in self.folder.names() if n.endswith(_SUFFIX)]
-        return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit())
+    def _write_segment(self, content: bytes) -> None:
+        self._number += 1
+        suffix = "" if self.folder.is_local else f"-{secrets.token_hex(8)}"
+        name = f"{self._number:08d}{suffix}{_SUFFIX}"
+        self._names.append(name)
+        self.folder.write(name, content)
 
-    def _open(self, number: int) -> None:
+    def segments(self) -> list[str]:
+        """Names of the segments, ascending by number."""
+        found = [n for n in self.folder.names() if _NAME.fullmatch(n)]
+        return sorted(found, key=lambda n: (_number(n), n))
+
+    def _open(self, name: str) -> None:
         self.close()
-        path = self.folder.path_of(_name(number))
+        path = self.folder.path_of(name)
         try:
             self._file = AppendFile(path)
         except OSError as e:
@@ -124,7 +176,7 @@ def scan(content: bytes, where: str) -> tuple[list[bytes], int]:
             later = content.find(_MAGIC, position + 1)
             while later >= 0:
                 if _record_at(content, later) is not None:
-                    raise DistilledSetError(_damaged(where, position))
+                    raise DistilledSetError(damaged(where, position))
                 later = content.find(_MAGIC, later + 1)
             break
         records.append(payload)
@@ -152,12 +204,32 @@ def _header(payload: bytes) -> bytes:
     return header + _CHECK.pack(zlib.crc32(header))
 
 
-def _name(segment: int) -> str:
-    return f"{segment:08d}{_SUFFIX}"
+def _single(content: bytes, where: str) -> list[bytes]:
+    """The record of a segment that has one; none if its upload was cut off before its end.
+
+    The write of such a segment failed, so it was never acknowledged.
+    """
+    payload = _record_at(content, 0)
+    if payload is not None and len(content) == _HEADER_BYTES + len(payload):
+        return [payload]
+    if len(content) < _HEADER_BYTES:
+        if _MAGIC.startswith(content[: len(_MAGIC)]):
+            return []
+    else:
+        magic, length, _ = _HEADER.unpack_from(content)
+        (check,) = _CHECK.unpack_from(content, _HEADER.size)
+        whole = magic == _MAGIC and check == zlib.crc32(content[: _HEADER.size])
+        if whole and len(content) < _HEADER_BYTES + length:
+            return []
+    raise DistilledSetError(damaged(where, 0))
 
 
-def _damaged(where: str, position: int) -> str:
+def _number(name: str) -> int:
+    return int(name[:8])
+
+
+def damaged(where: str, position: int) -> str:
     return (
-        f"{where}: damaged at byte {position}; remove this file to go on from the last "
+        f"{where}: damaged at byte {position}; `diet verify --repair` goes back to the last "
         "committed stage, without the updates after it"
     )

@@ -158,6 +158,16 @@ def test_equal_runs_leave_equal_files(
     assert len(one) == 3
 
 
+def test_a_resumed_run_leaves_the_files_of_an_undisturbed_one(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path / "a")) as store:
+        Driver().run(store)
+    for num_stages in (1, 2, 3):
+        with closing(open_store(tmp_path / "b")) as store:
+            Driver(num_stages=num_stages).run(store, f"driver {num_stages}")
+    one, other = (tmp_path / n / "stages" / "00002" / "slots.parquet" for n in ("a", "b"))
+    assert one.read_bytes() == other.read_bytes()
+
+
 def test_any_pyarrow_filesystem_will_do(
     tmp_path: Path, undisturbed: tuple[pa.Table, object, Counter[str]]
 ) -> None:
@@ -311,16 +321,17 @@ def test_a_memory_that_isn_t_there_or_is_for_another_schema(
     [
         ("{", "can't be read"),
         ("[]", "can't be read"),
-        ('{"format_version": 2, "identity": "x", "schema": {}}', "format version 2"),
+        ('{"format_version": 3, "identity": "x", "schema": {}}', "format version 3, .* 1 and 2"),
+        ('{"format_version": 2, "identity": "x", "schema": {}}', "match its own checksum"),
+        ('{"format_version": 1, "schema": {}}', "`identity` is missing"),
         ('{"format_version": 1, "identity": "x", "schema": {"label": 3}}', "schema|label|missing"),
     ],
 )
 def test_a_broken_memory_file_is_named(text: str, message: str, store: MemoryStore) -> None:
     store.close()
     Path(store.folder.path, "memory.json").write_text(text)
-    with pytest.raises(DistilledSetError, match=r"memory\.json") as caught:
+    with pytest.raises(DistilledSetError, match=rf"memory\.json.*({message})"):
         MemoryStore(store.folder)
-    assert any(m in str(caught.value) for m in message.split("|"))
 
 
 def test_retention_keeps_the_last_stages(tmp_path: Path) -> None:
@@ -339,7 +350,7 @@ def test_damage_of_a_committed_stage_is_named_and_never_passed_over(tmp_path: Pa
         path = tmp_path / "stages" / "00002" / name
         good = path.read_bytes()
         path.write_bytes(good[:-1] + b"#")
-        with pytest.raises(DistilledSetError, match=f"00002/{name}.*to go back to stage 1"):
+        with pytest.raises(DistilledSetError, match=f"00002/{name}.*goes back to stage 1"):
             MemoryStore(tmp_path).last_commit()
         path.write_bytes(good)
     with closing(open_store(Folder.at(tmp_path))) as again:
