@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from diet_ray.commands.export import export
 from diet_ray.errors import ConfigError, DataError, DietError
 
 app = typer.Typer(
@@ -454,6 +455,9 @@ def demo(
         shutil.rmtree(out)
     distill(example / "distill.yaml", out)
     consistency(out, example / "candidates.yaml", evaluation_rows=4_000)
+
+
+app.command()(export)
 
 
 def _candidates(path: Path | None, *, searched: bool = False) -> Any:
