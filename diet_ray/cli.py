@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from diet_ray.commands.doctor import doctor
 from diet_ray.commands.export import export
 from diet_ray.errors import ConfigError, DataError, DietError
 
@@ -458,6 +459,7 @@ def demo(
 
 
 app.command()(export)
+app.command()(doctor)
 
 
 def _candidates(path: Path | None, *, searched: bool = False) -> Any:
