@@ -15,6 +15,7 @@ from diet_ray.influence.config import InfluenceConfig
 from diet_ray.memory.addressing import AddressingConfig
 from diet_ray.memory.fusion import FusionConfig
 from diet_ray.models.catalogue import Candidate
+from diet_ray.monitoring.observer import LoggerName
 
 
 def default_proxies() -> tuple[Candidate, ...]:
@@ -50,6 +51,8 @@ class DistillConfig:
     retained_rows: int = 4096
     """Real rows of earlier stages that refinement is judged on, besides as many of the stage."""
     seed: int = 0
+    loggers: tuple[LoggerName, ...] = ()
+    """Experiment trackers that get the figures of each stage; they change nothing of the result."""
 
     @property
     def lead(self) -> Candidate:
