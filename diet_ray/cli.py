@@ -18,6 +18,7 @@ from rich.console import Console
 
 from diet_ray.commands.doctor import doctor
 from diet_ray.commands.export import export
+from diet_ray.commands.rollback import rollback
 from diet_ray.commands.status import status
 from diet_ray.errors import ConfigError, DataError, DietError
 
@@ -462,6 +463,7 @@ def demo(
 app.command()(export)
 app.command()(doctor)
 app.command()(status)
+app.command()(rollback)
 
 
 def _candidates(path: Path | None, *, searched: bool = False) -> Any:

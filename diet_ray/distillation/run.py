@@ -152,8 +152,8 @@ def _claim(run: RunFolder, config: DistillConfig) -> bool:
 
 
 def _identity(config: DistillConfig) -> dict[str, Any]:
-    """What makes a run another one: all but who watches it."""
-    return {k: v for k, v in to_mapping(config).items() if k != "loggers"}
+    """What makes a run another one: all but who watches it and what is kept of it."""
+    return {k: v for k, v in to_mapping(config).items() if k not in ("loggers", "kept_stages")}
 
 
 def _first_difference(a: Any, b: Any, where: str = "") -> str | None:
@@ -180,7 +180,7 @@ def _distil_remaining(
     log = PreparedLog.open(str(run.log))
     budgets = slot_budgets(log, config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    memory = MemoryClient(run.memory, log.schema)
+    memory = MemoryClient(run.memory, log.schema, retention=config.kept_stages)
     try:
         position = memory.begin()
         state = resume(log, config, memory, device)
