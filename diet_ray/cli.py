@@ -21,6 +21,7 @@ from diet_ray.commands.export import export
 from diet_ray.commands.rollback import rollback
 from diet_ray.commands.status import status
 from diet_ray.errors import ConfigError, DataError, DietError
+from diet_ray.stopping import GRACE_S, leave_within
 
 app = typer.Typer(
     name="diet",
@@ -533,6 +534,7 @@ def main(command: str | None = None) -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal terminated
         terminated = True
+        leave_within(GRACE_S, 128 + number)
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)

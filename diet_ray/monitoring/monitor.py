@@ -19,6 +19,7 @@ from diet_ray.monitoring.ray_metrics import RayMetrics
 from diet_ray.monitoring.status_file import StatusFile
 from diet_ray.monitoring.trackers import LOGGERS
 from diet_ray.progress import Progress
+from diet_ray.stopping import last_words
 
 ROWS_EVERY_S = 1.0
 """Observers hear of rows no more often."""
@@ -31,9 +32,11 @@ def monitored(run: Path, command: str, loggers: Sequence[LoggerName]) -> Iterato
     Raises `ConfigError` if a logger's library isn't installed.
     """
     opened: list[Observer] = [LOGGERS[name](run) for name in loggers]
-    observers = Observers([StatusFile(run, command), RayMetrics(run.absolute().name), *opened])
+    status = StatusFile(run, command)
+    observers = Observers([status, RayMetrics(run.absolute().name), *opened])
     try:
-        yield observers
+        with last_words(lambda: status.close("stopped", None)):
+            yield observers
     except BaseException as e:
         observers.close(outcome_of(e), e)
         raise
