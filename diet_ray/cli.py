@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import warnings
@@ -535,6 +536,17 @@ def _plain_warnings() -> Iterator[None]:
         yield
 
 
+def _find_modules_here() -> None:
+    """A `module:Class` of one's own may be a file in the working folder, and is one for workers of
+    a local cluster as well. A job's `--working-dir` does the same."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if here not in known:
+        os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, known), here])
+
+
 def main(command: str | None = None) -> None:
     """Runs the command line; an error that a person can mend is one line and exit code 2.
 
@@ -549,6 +561,7 @@ def main(command: str | None = None) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
+    _find_modules_here()
     arguments = sys.argv[1:] if command is None else [command, *sys.argv[1:]]
     try:
         with _plain_warnings():
