@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test chaos check demo clean
+.PHONY: help setup test chaos check demo package clean
 
 help:  ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,14 @@ check: $(STAMP)  ## Lint, check the formatting and the types
 
 demo: $(STAMP)  ## Distil the sample log, search on it, and write a report
 	$(VENV)/bin/diet demo $(ARGS)
+
+package: $(STAMP)  ## Build wheel and sdist, and try the wheel in a clean environment
+	rm -rf dist build/clean
+	$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(VENV)/bin/python -c 'from setuptools import build_meta; build_meta.build_sdist("dist")'
+	$(PYTHON) -m venv build/clean
+	build/clean/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
+	cd build && clean/bin/diet doctor --out .
 
 clean:  ## Remove .venv, caches and builds
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diet_ray.api import check_consistency, distill, load, search_candidates, update
     from diet_ray.data.log import PreparedLog
     from diet_ray.data.schema import Schema
     from diet_ray.errors import DietError
@@ -21,7 +22,12 @@ __all__ = [
     "PreparedLog",
     "Recommender",
     "Schema",
+    "check_consistency",
     "default_candidates",
+    "distill",
+    "load",
+    "search_candidates",
+    "update",
 ]
 
 _HOMES = {
@@ -32,7 +38,12 @@ _HOMES = {
     "PreparedLog": "data.log",
     "Recommender": "models.base",
     "Schema": "data.schema",
+    "check_consistency": "api",
     "default_candidates": "models.catalogue",
+    "distill": "api",
+    "load": "api",
+    "search_candidates": "api",
+    "update": "api",
 }
 
 
@@ -41,3 +52,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

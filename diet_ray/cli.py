@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import warnings
@@ -16,9 +17,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from diet_ray.commands.doctor import doctor
+from diet_ray.commands.export import export
 from diet_ray.commands.prepare import prepare
+from diet_ray.commands.rollback import rollback
+from diet_ray.commands.status import status
 from diet_ray.commands.verify import verify
 from diet_ray.errors import ConfigError, DataError, DietError
+from diet_ray.stopping import GRACE_S, leave_within
 
 app = typer.Typer(
     name="diet",
@@ -73,12 +79,20 @@ def distill(
             "1/100 or 1/15 of the rows. More rows rank better and cost each candidate more."
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what it would take; starts and writes nothing."),
+    ] = False,
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="Of the machines, for the cost that --dry-run says.")
+    ] = None,
     address: Address = None,
 ) -> None:
     """Distil a whole log. A run that was killed goes on where it stood when called again."""
     from dataclasses import replace
 
     from diet_ray.cluster import connect
+    from diet_ray.commands.dry_run import print_dry_run
     from diet_ray.config import from_mapping
     from diet_ray.distillation import run
     from diet_ray.distillation.budget import BudgetConfig
@@ -89,6 +103,9 @@ def distill(
         kept = {"boundary_factor": settings.budget.boundary_factor}
         budget = from_mapping(BudgetConfig, {"effort": effort} | kept, "--effort")
         settings = replace(settings, budget=budget)
+    if dry_run:
+        print_dry_run(settings, price_per_hour, Console())
+        return
     connect(address)
     target = out or Path("runs") / config.parent.resolve().name
     _print_distilled(run.distill(settings, target), target)
@@ -461,6 +478,10 @@ def demo(
 
 
 app.command()(prepare)
+app.command()(export)
+app.command()(doctor)
+app.command()(status)
+app.command()(rollback)
 
 
 def _candidates(path: Path | None, *, searched: bool = False) -> Any:
@@ -520,6 +541,17 @@ def _plain_warnings() -> Iterator[None]:
         yield
 
 
+def _find_modules_here() -> None:
+    """A `module:Class` of one's own may be a file in the working folder, and is one for workers of
+    a local cluster as well. A job's `--working-dir` does the same."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if here not in known:
+        os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, known), here])
+
+
 def main(command: str | None = None) -> None:
     """Runs the command line; an error that a person can mend is one line and exit code 2.
 
@@ -530,9 +562,11 @@ def main(command: str | None = None) -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal terminated
         terminated = True
+        leave_within(GRACE_S, 128 + number)
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
+    _find_modules_here()
     arguments = sys.argv[1:] if command is None else [command, *sys.argv[1:]]
     try:
         with _plain_warnings():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -148,6 +149,35 @@ def test_kubernetes_manifests_name_their_kinds() -> None:
         manifest = load(f"deploy/{name}.yaml")
         assert (manifest["apiVersion"], manifest["kind"]) == expected
         assert manifest["metadata"]["name"].startswith("diet-ray")
+
+
+def strict(schema: Any) -> Any:
+    """The same, where a key that isn't known is wrong, as `kubectl --validate=strict` has it."""
+    if isinstance(schema, list):
+        return [strict(s) for s in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: strict(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+@pytest.mark.skipif("KUBERAY_CRDS" not in os.environ, reason="no KubeRay CRDs at hand")
+@pytest.mark.parametrize(("name", "crd"), [("raycluster", "rayclusters"), ("rayjob", "rayjobs")])
+def test_kuberay_takes_the_manifests(name: str, crd: str) -> None:
+    """By the schemas that KubeRay publishes: its `ray-operator/config/crd/bases`."""
+    file = Path(os.environ["KUBERAY_CRDS"]) / f"ray.io_{crd}.yaml"
+    definition = yaml.safe_load(file.read_text(encoding="utf-8"))
+    (version,) = [v for v in definition["spec"]["versions"] if v["name"] == "v1"]
+    schema = version["schema"]["openAPIV3Schema"]
+    # Kubernetes knows these itself; the schema says no more than that they are objects.
+    schema["properties"]["metadata"] = {"type": "object"}
+    manifest = load(f"deploy/{name}.yaml")
+    jsonschema.validate(manifest, strict(schema))
+    manifest["spec"]["enableInTreeAutoscalling"] = True
+    with pytest.raises(jsonschema.ValidationError, match="enableInTreeAutoscalling"):
+        jsonschema.validate(manifest, strict(schema))
 
 
 def test_the_job_runs_on_the_very_cluster(spec: dict[str, Any]) -> None:

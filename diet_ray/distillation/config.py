@@ -15,6 +15,7 @@ from diet_ray.influence.config import InfluenceConfig
 from diet_ray.memory.addressing import AddressingConfig
 from diet_ray.memory.fusion import FusionConfig
 from diet_ray.models.catalogue import Candidate
+from diet_ray.monitoring.observer import LoggerName
 
 
 def default_proxies() -> tuple[Candidate, ...]:
@@ -50,6 +51,10 @@ class DistillConfig:
     retained_rows: int = 4096
     """Real rows of earlier stages that refinement is judged on, besides as many of the stage."""
     seed: int = 0
+    kept_stages: int = 2
+    """Committed stages that stay on disk, for `diet rollback`."""
+    loggers: tuple[LoggerName, ...] = ()
+    """Experiment trackers that get the figures of each stage; they change nothing of the result."""
 
     @property
     def lead(self) -> Candidate:
@@ -57,6 +62,8 @@ class DistillConfig:
         return self.proxies[0]
 
     def __post_init__(self) -> None:
+        if self.kept_stages < 1:
+            raise ValueError("kept_stages must be at least 1")
         if self.retained_rows < 2:
             raise ValueError("retained_rows must be at least 2")
         if not self.proxies or len({p.name for p in self.proxies}) < len(self.proxies):

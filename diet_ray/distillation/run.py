@@ -4,6 +4,7 @@
     RUN/log/            the encoded log, by stage
     RUN/memory/         the evolving memory: write-ahead log and committed stages
     RUN/distilled/      the distilled dataset, published after the last stage
+    RUN/status.json     what the run is doing
 
 Every step can be killed and called again: what is finished is found and not done twice.
 """
@@ -28,13 +29,12 @@ from diet_ray.data.sources.config import SourceConfig
 from diet_ray.distillation.config import DistillConfig
 from diet_ray.distillation.pipeline import (
     Distiller,
-    Watcher,
     remaining_stages,
     resume,
     slot_budgets,
 )
 from diet_ray.distillation.proxy import Proxies
-from diet_ray.distillation.stream import StageRecord, StreamState
+from diet_ray.distillation.stream import StreamState
 from diet_ray.errors import ConfigError, DataError, OutputError
 from diet_ray.influence.pool import ScoringPool
 from diet_ray.memory.actor import MemoryClient
@@ -42,6 +42,8 @@ from diet_ray.memory.dataset import DistilledDataset
 from diet_ray.memory.manifest import Description
 from diet_ray.memory.publish import publish
 from diet_ray.memory.snapshot import Snapshots
+from diet_ray.monitoring.monitor import monitored, watcher_of
+from diet_ray.monitoring.observer import Observers
 from diet_ray.progress import Progress
 from diet_ray.search.consistency import train_bytes
 from diet_ray.storage import Folder
@@ -77,9 +79,10 @@ def distill(config: DistillConfig, path: Path, console: Console | None = None) -
     run = RunFolder(path)
     is_new = _claim(run, config)
     try:
-        if not (run.log / "log.json").exists():
-            _prepare(run, config, console)
-        return _distil_remaining(run, config, console)
+        with monitored(run.path, "distill", config.loggers) as observers:
+            if not (run.log / "log.json").exists():
+                _prepare(run, config, console)
+            return _distil_remaining(run, config, console, observers)
     except (ConfigError, DataError):
         # What is wrong with the log or the configuration shows before the first commit. Any other
         # error leaves the run: its storage may answer later, or another driver have taken it over.
@@ -99,10 +102,11 @@ def update(
     run = RunFolder(path)
     config = load_run_config(run)
     log = PreparedLog.open(str(run.log))
-    if source is not None:
-        with Progress(None, "prepare", console=console) as progress:
-            append(log, source, progress.advance)
-    return _distil_remaining(run, config, console)
+    with monitored(run.path, "update", config.loggers) as observers:
+        if source is not None:
+            with Progress(None, "prepare", console=console) as progress:
+                append(log, source, progress.advance)
+        return _distil_remaining(run, config, console, observers)
 
 
 def load_run_config(run: RunFolder) -> DistillConfig:
@@ -136,7 +140,7 @@ def _claim(run: RunFolder, config: DistillConfig) -> bool:
         return True
     if not run.config.exists():
         raise OutputError(f"{run.path}: exists and is no run of diet: choose another --out")
-    different = _first_difference(to_mapping(load_run_config(run)), wanted)
+    different = _first_difference(_identity(load_run_config(run)), _identity(config))
     if different is not None:
         raise OutputError(
             f"{run.path}: holds a run with another `{different}`: choose another --out"
@@ -146,6 +150,11 @@ def _claim(run: RunFolder, config: DistillConfig) -> bool:
             f"{run.path}: is distilled already: choose another --out, or add rows by `diet update`"
         )
     return False
+
+
+def _identity(config: DistillConfig) -> dict[str, Any]:
+    """What makes a run another one: all but who watches it and what is kept of it."""
+    return {k: v for k, v in to_mapping(config).items() if k not in ("loggers", "kept_stages")}
 
 
 def _first_difference(a: Any, b: Any, where: str = "") -> str | None:
@@ -165,14 +174,14 @@ def _prepare(run: RunFolder, config: DistillConfig, console: Console | None) -> 
 
 
 def _distil_remaining(
-    run: RunFolder, config: DistillConfig, console: Console | None
+    run: RunFolder, config: DistillConfig, console: Console | None, observers: Observers
 ) -> DistilledDataset:
     # Bits depend on the number of threads.
     torch.set_num_threads(1)
     log = PreparedLog.open(str(run.log))
     budgets = slot_budgets(log, config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    memory = MemoryClient(run.memory, log.schema)
+    memory = MemoryClient(run.memory, log.schema, retention=config.kept_stages)
     try:
         position = memory.begin()
         state = resume(log, config, memory, device)
@@ -180,7 +189,7 @@ def _distil_remaining(
         if stages:
             scorer = ScoringPool(log, stages, config.lead, config.influence, budgets, config.seed)
             with scorer, _progress(stages, state, console) as progress:
-                watcher = _watcher(log, progress)
+                watcher = watcher_of(log, progress, observers)
                 Distiller(log, config, state, scorer, memory, position, watcher).run(stages)
         slots = memory.slots()
     finally:
@@ -197,20 +206,6 @@ def _distil_remaining(
 def _progress(stages: Sequence[Stage], state: StreamState, console: Console | None) -> Progress:
     total_rows = state.rows_seen + sum(s.num_rows for s in stages)
     return Progress(total_rows, "distil", completed_rows=state.rows_seen, console=console)
-
-
-def _watcher(log: PreparedLog, progress: Progress) -> Watcher:
-    num_stages = len(log.train_stages)
-    place = {s.index: i for i, s in enumerate(log.train_stages, 1)}
-
-    def on_step(stage: int, step: str) -> None:
-        if step == "published":
-            progress.start_stage(place[stage], num_stages)
-
-    def on_stage(record: StageRecord) -> None:
-        progress.end_stage(slots=record.slots, log_loss=record.progressive_log_loss)
-
-    return Watcher(on_rows=progress.advance, on_step=on_step, on_stage=on_stage)
 
 
 def description(

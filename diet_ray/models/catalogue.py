@@ -121,7 +121,11 @@ class Candidate:
             _ = self.optimizer
         except ValueError as e:
             raise ConfigError(f"candidate `{self.name}`: {e}") from None
-        _construct(self, _PROBE, seed=0)
+        if self.architecture in ARCHITECTURES:
+            _construct(self, _PROBE, seed=0)
+        else:
+            # A model of one's own may count on fields that only its log has.
+            _ = self.arguments
 
     @property
     def optimizer(self) -> OptimizerConfig:

@@ -76,3 +76,21 @@ def test_logits_of_another_shape_are_named() -> None:
 def test_a_class_that_is_no_module_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"no subclass of torch\.nn\.Module"):
         Candidate(name="mine", architecture="builtins:int")
+
+
+class TwoTowers(nn.Module):
+    """Counts on fields that a log has, here the first two."""
+
+    def __init__(self, features: FeatureSpec) -> None:
+        super().__init__()
+        self.user = nn.Embedding(features.num_ids[0], 4)
+        self.item = nn.Embedding(features.num_ids[1], 4)
+
+    def forward(self, batch: Batch) -> Tensor:
+        user, item = self.user(batch.categorical[:, 0]), self.item(batch.categorical[:, 1])
+        return (user * item).sum(dim=1)
+
+
+def test_a_module_may_count_on_fields_of_its_log() -> None:
+    mine = candidate("TwoTowers")
+    assert predict(build(mine, FEATURES, seed=0), random_batch(5)).shape == (5,)

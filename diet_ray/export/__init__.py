@@ -1,0 +1,1 @@
+"""A distilled dataset for other people's trainers: one format a file, and what each loses."""

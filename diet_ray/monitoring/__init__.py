@@ -1,0 +1,1 @@
+"""Who watches a run besides its progress bar: a status file, Ray's metrics, experiment trackers."""
