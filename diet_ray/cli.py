@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import warnings
@@ -16,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from diet_ray.errors import ConfigError, DataError, DietError
+from diet_ray.errors import ConfigError, DietError
 
 app = typer.Typer(
     name="diet",
@@ -220,13 +219,11 @@ def report(
     out: Annotated[Path | None, typer.Option(help="HTML file; default: beside it.")] = None,
 ) -> None:
     """Print a consistency.json as tables, and write its HTML report again."""
+    from diet_ray.report.document import load_consistency
     from diet_ray.report.page import write_report
     from diet_ray.report.tables import print_summary
 
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise DataError(f"{path}: can't be read as JSON: {e}") from None
+    content = load_consistency(path)
     console = Console()
     print_summary(content, console)
     page = write_report(content, out or path.with_name("report.html"))
@@ -513,6 +510,13 @@ def _plain_warnings() -> Iterator[None]:
         yield
 
 
+def _printable(text: str) -> str:
+    """On one line, and without what a terminal would take for a command."""
+    return "".join(
+        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split())
+    )
+
+
 def main(command: str | None = None) -> None:
     """Runs the command line; an error that a person can mend is one line and exit code 2.
 
@@ -531,7 +535,7 @@ def main(command: str | None = None) -> None:
         with _plain_warnings():
             app(arguments, prog_name="diet")
     except DietError as e:
-        print(f"diet: {' '.join(str(e).split())}", file=sys.stderr)
+        print(f"diet: {_printable(str(e))}", file=sys.stderr)
         raise SystemExit(e.exit_code) from None
     except SystemExit:
         # An exit out of one of Ray's calls comes out of it with code 1.

@@ -48,6 +48,10 @@ class Scale:
     mean: float
     sd: float
 
+    def __post_init__(self) -> None:
+        if self.sd <= 0:
+            raise ValueError("sd must be above 0")
+
 
 class Encoder:
     """All that encoding learns from the training part, carried along the stream."""
@@ -157,7 +161,8 @@ class Encoder:
         for field in self.schema.fields:
             if field.user is not None:
                 table = tables[f"history/{field.name}"]
-                self.histories[field.name].restore(table, last_us)
+                num_codes = self.vocabularies[str(field.history_of)].num_codes
+                self.histories[field.name].restore(table, last_us, num_codes)
                 if field.user not in restored:
                     self.users[field.user].restore(table["user"].to_pylist())
                     restored.add(field.user)

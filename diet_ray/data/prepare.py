@@ -28,6 +28,7 @@ from diet_ray.data.stages import StageConfig, cut
 from diet_ray.data.stream import read_in_order
 from diet_ray.data.time_order import check_order
 from diet_ray.errors import DataError, OutputError
+from diet_ray.parquet import decoding
 from diet_ray.storage import Folder, LockFile
 
 MARKER = "unfinished"
@@ -107,7 +108,11 @@ def append(log: PreparedLog, source: SourceConfig, progress: OnRows | None = Non
         tables = {
             name: folder.read_table(f"state-{log.generation}/{name}.parquet") for name in names
         }
-        encoder.restore(tables, log.scales, last.end_us)
+        where = f"{folder}/state-{log.generation}"
+        with decoding(where, DataError, "restore it from a copy, or prepare the log again"):
+            encoder.restore(tables, log.scales, last.end_us)
+            if encoder.num_ids != last.num_ids:
+                raise ValueError(f"its vocabularies aren't those of {MANIFEST}")
         opened = open_source(source, log.schema, scratch)
         _num_rows(opened)
         writer = StageWriter(

@@ -63,6 +63,8 @@ class DistillConfig:
             raise ValueError("proxies: at least one, and every name once")
         if any(p.without_fields for p in self.proxies):
             raise ValueError("proxies: without_fields: a proxy sees every field")
+        if self.seed < 0:
+            raise ValueError("seed must be at least 0")
         if self.held_out_factor < 0:
             raise ValueError("held_out_factor must be at least 0")
 
@@ -74,6 +76,11 @@ def load_distill_config(path: str | Path) -> DistillConfig:
     source = config.source
     paths = tuple(p if "://" in p or Path(p).is_absolute() else str(base / p) for p in source.paths)
     config = replace(config, schema=base / config.schema, source=replace(source, paths=paths))
-    if not config.schema.exists():
+    try:
+        found = config.schema.is_file()
+    except OSError:
+        # A name that is too long, or a folder that may not be entered.
+        found = False
+    if not found:
         raise ConfigError(f"{path}: schema: {config.schema}: no such file")
     return config

@@ -35,6 +35,7 @@ from diet_ray.distillation.pipeline import (
 )
 from diet_ray.distillation.proxy import Proxies
 from diet_ray.distillation.stream import StageRecord, StreamState
+from diet_ray.documents import load_json
 from diet_ray.errors import DataError, DietError, OutputError
 from diet_ray.influence.pool import ScoringPool
 from diet_ray.memory.actor import MemoryClient
@@ -106,13 +107,9 @@ def update(
 
 def load_run_config(run: RunFolder) -> DistillConfig:
     """The configuration of a run. Raises `DataError` if there is none."""
-    try:
-        content = json.loads(run.config.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{run.config}: no such file: {run.path} is no run of diet") from None
-    except (OSError, ValueError) as e:
-        raise DataError(f"{run.config}: can't be read: {e}") from None
-    return from_mapping(DistillConfig, content, str(run.config))
+    if not run.config.exists():
+        raise DataError(f"{run.config}: no such file: {run.path} is no run of diet")
+    return from_mapping(DistillConfig, load_json(run.config), str(run.config))
 
 
 def load_proxies(run: RunFolder) -> Proxies:

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from diet_ray.errors import DistilledSetError
+from diet_ray.config import from_mapping
+from diet_ray.documents import parse_json
+from diet_ray.errors import ConfigError, DistilledSetError
 from diet_ray.storage import Folder, parquet_from_table, sha256, table_from_parquet
 
 FORMAT_VERSION = 1
@@ -41,8 +43,12 @@ class CommittedStage:
     num_slots: int
     next_slot: int
     total_weight: float
-    files: Mapping[str, tuple[int, str]]
+    files: dict[str, tuple[int, str]]
     """Size in bytes and SHA-256 of every file, by name."""
+
+    def __post_init__(self) -> None:
+        if min(self.epoch, self.stage, self.sequence, self.num_slots, self.next_slot) < 0:
+            raise ValueError("numbers must be at least 0")
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -80,24 +86,22 @@ class Snapshots:
         """What a stage's `commit.json` says. Raises `DistilledSetError` naming the file."""
         where = f"{self.folder}/{_name(stage)}/{_COMMIT}"
         try:
-            content = json.loads(self.folder.read(f"{_name(stage)}/{_COMMIT}"))
-            version = content.pop("format_version")
+            content = parse_json(
+                self.folder.read(f"{_name(stage)}/{_COMMIT}"), where, DistilledSetError
+            )
         except FileNotFoundError:
             raise DistilledSetError(f"{where}: no such file: stage {stage} has gone") from None
-        except (OSError, ValueError, KeyError, AttributeError, RecursionError) as e:
+        except (OSError, DistilledSetError) as e:
             raise DistilledSetError(f"{where}: can't be read: {e}; {self._advice(stage)}") from None
+        version = content.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise DistilledSetError(
                 f"{where}: format version {version}, this program reads {FORMAT_VERSION}"
             )
         try:
-            content["files"] = {n: (int(size), str(h)) for n, (size, h) in content["files"].items()}
-            content["update_sha256"] = tuple(content["update_sha256"])
-            if set(content) != {f.name for f in fields(CommittedStage)}:
-                raise ValueError("keys are missing or unknown")
-            committed = CommittedStage(**content)
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise DistilledSetError(f"{where}: broken: {e}; {self._advice(stage)}") from None
+            committed = from_mapping(CommittedStage, content, where)
+        except ConfigError as e:
+            raise DistilledSetError(f"{e}; {self._advice(stage)}") from None
         if committed.stage != stage:
             raise DistilledSetError(f"{where}: is of stage {committed.stage}")
         return committed
