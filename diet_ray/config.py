@@ -51,7 +51,7 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{where}: expected keys, found {shown(mapping)}")
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls)) if f.init}
-    hints = _hints(cls)
+    hints = _hints(typing.cast(Any, cls))
     allows_nan: bool = getattr(cls, "allows_nan", False)
     values: dict[str, Any] = {}
     for key, value in mapping.items():
@@ -91,7 +91,7 @@ def _plain(value: Any) -> Any:
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 

@@ -33,6 +33,9 @@ class UserKeys:
     def __init__(self) -> None:
         self._index = Vocabulary()
 
+    def __len__(self) -> int:
+        return self._index.num_codes - NUM_RESERVED_IDS
+
     def of(self, users: pa.Array) -> np.ndarray:
         """Keys (int32) of users; `NO_USER` where the user is missing."""
         return self._index.learn(users) - NUM_RESERVED_IDS

@@ -116,6 +116,15 @@ class HashedVocabulary(Vocabulary):
         self.num_ids = NUM_RESERVED_IDS + num_buckets
         self._counts = np.zeros(self.num_ids, dtype=np.int64)
 
+    @property
+    def colliding_share(self) -> float:
+        """About which share of the values seen so far has its bucket with another: 1 − exp(−n/b).
+
+        The number of values n is that of linear counting, −b·ln(empty share of the b buckets)
+        (Whang, Vander-Zanden and Taylor, 1990), so that the share is that of the full buckets.
+        """
+        return float((self._counts[NUM_RESERVED_IDS:] > 0).mean())
+
     def learn(self, values: pa.Array) -> np.ndarray:
         codes = self.look_up(values)
         self._counts += np.bincount(codes, minlength=self.num_ids)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from diet_ray.config import from_mapping, load_yaml
+from diet_ray.data.intake import IntakeConfig
 from diet_ray.data.sources.config import SourceConfig
 from diet_ray.data.stages import StageConfig
 from diet_ray.distillation.budget import BudgetConfig
@@ -36,6 +37,7 @@ class DistillConfig:
     """The schema file; like all paths here, relative to the configuration file."""
     source: SourceConfig
     stages: StageConfig = field(default_factory=StageConfig)
+    intake: IntakeConfig = field(default_factory=IntakeConfig)
     budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(effort="medium"))
     proxies: tuple[Candidate, ...] = field(default_factory=default_proxies)
     """Models trained along the stream, whose mean logit is the soft label; the first one leads:

@@ -101,7 +101,7 @@ def update(
     log = PreparedLog.open(str(run.log))
     if source is not None:
         with Progress(None, "prepare", console=console) as progress:
-            append(log, source, progress.advance)
+            append(log, source, progress.advance, intake=config.intake)
     return _distil_remaining(run, config, console)
 
 
@@ -157,7 +157,9 @@ def _first_difference(a: Any, b: Any, where: str = "") -> str | None:
 def _prepare(run: RunFolder, config: DistillConfig, console: Console | None) -> None:
     schema = Schema.load(config.schema)
     with Progress(None, "prepare", console=console) as progress:
-        prepare(config.source, schema, config.stages, run.log, progress.advance)
+        prepare(
+            config.source, schema, config.stages, run.log, progress.advance, intake=config.intake
+        )
 
 
 def _distil_remaining(

@@ -44,6 +44,8 @@ class StageRecord:
     """Of the proxies, every row predicted before it was trained on."""
     bytes_received: int
     """What the scorers sent back."""
+    clipped_rows: int = 0
+    """Whose gradients were too large to count in full, see `InfluenceConfig.clip_ratio`."""
 
 
 @dataclass

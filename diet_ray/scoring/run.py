@@ -82,7 +82,14 @@ def _prepared(settings: DistillConfig, out: Path, console: Console | None) -> Pr
     if not folder.exists("log/log.json"):
         folder.write(_ORIGIN, json.dumps(origin, indent=1).encode())
         with Progress(None, "prepare", console=console) as progress:
-            prepare(settings.source, schema, settings.stages, out / "log", progress.advance)
+            prepare(
+                settings.source,
+                schema,
+                settings.stages,
+                out / "log",
+                progress.advance,
+                intake=settings.intake,
+            )
     elif not folder.exists(_ORIGIN) or load_json(out / _ORIGIN) != origin:
         raise OutputError(
             f"{out}: holds a log of another source, schema or stages: choose another --out"
