@@ -97,6 +97,9 @@ class StreamState:
                 from_mapping(StageRecord, r, f"{_STREAM}: record {i}")
                 for i, r in enumerate(scalars["records"])
             ]
+            counts = [(r.stage, r.rows, r.rows_seen, r.slots, r.clipped_rows) for r in records]
+            if any(min(of_stage) < 0 for of_stage in counts):
+                raise ValueError("numbers of rows and slots must be at least 0")
         with decoding(_SECONDS, DistilledSetError):
             seconds = float(json.loads(blobs[_SECONDS]))
             if not 0 <= seconds < math.inf:

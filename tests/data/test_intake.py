@@ -313,3 +313,25 @@ def test_the_share_of_colliding_values_is_estimated() -> None:
     vocabulary = HashedVocabulary(1_000)
     vocabulary.learn(pa.array([f"v{i}" for i in range(1_000)]))
     assert vocabulary.colliding_share == pytest.approx(1 - np.exp(-1), abs=0.05)
+
+
+# A file that rots on its disk.
+
+
+def test_a_flipped_byte_of_a_stage_is_never_read_as_another_row(tmp_path: Path) -> None:
+    log = prepared(tmp_path, click_rows(120, days=1))
+    shard = log.stages[0].shards[0]
+    path = Path(log.path) / shard.file
+    rows, content = log.read_shard(shard), path.read_bytes()
+    num_refused = 0
+    for place in range(0, len(content), 7):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            found = log.read_shard(shard)
+        except DataError:
+            num_refused += 1
+        else:
+            assert found.equals(rows)
+    assert num_refused > 100

@@ -185,7 +185,7 @@ def change_value(root: Any, draw: random.Random) -> Any:
             case 2:
                 other, other_key = draw.choice(places)
                 holder[key] = copy.deepcopy(other[other_key])
-            case 3 if isinstance(holder[key], int | float):
+            case 3 if isinstance(holder[key], int | float) and abs(holder[key]) < 2**70:
                 holder[key] = draw.choice((-1, 2, 0.5, 1e9)) * holder[key] + draw.choice((-1, 0, 1))
             case 4 if isinstance(holder, list):
                 holder *= draw.choice((0, 2, 50))

@@ -4,14 +4,15 @@
     python -m tests.fuzz.runner --seed S --case N --keep       replays one, and keeps what it found
 
 A case is (seed, number): it draws a reader, one of its real files, and what befalls that file. A
-process that dies or takes longer than `--timeout-s` over one is a finding like an exception that is
-no `DietError`, a message that helps nobody, or a result that isn't correct.
+process that dies, or spends more than `--cpu-s` on one, is a finding like an exception that is no
+`DietError`, a message that helps nobody, or a result that isn't correct.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import multiprocessing
 import os
 import queue
@@ -24,15 +25,23 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
+from diet_ray.errors import DietError
+from tests.fuzz.mutations import change_json, damage
+from tests.fuzz.reader import CHANGED, SEALED, Reader
+
 CORPUS = Path(__file__).parent / "corpus"
 MEMORY_BYTES = 1 << 30
 """What a process may take for one input, beyond what it has."""
 MAX_MESSAGE = 1_500
+STUCK_S = 600.0
+"""Of the clock, after which a process that spends no time of a CPU has come to a halt."""
+TABLE = "tests.fuzz.readers"
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,9 @@ class Outcome:
 class Fuzzer:
     """Makes cases and reads them; `scratch` is a folder for real files and broken copies."""
 
-    def __init__(self, scratch: Path, names: tuple[str, ...] = ()) -> None:
-        from tests.fuzz.readers import READERS
-
-        self.readers = [r for r in READERS if not names or r.name in names]
+    def __init__(self, scratch: Path, names: tuple[str, ...] = (), table: str = TABLE) -> None:
+        known = importlib.import_module(table).READERS
+        self.readers = [r for r in known if not names or r.name in names]
         self._weights = [r.weight for r in self.readers]
         self._scratch = scratch
 
@@ -62,18 +70,15 @@ class Fuzzer:
             next(r for r in self.readers if r.name == name).make(folder)
         return folder
 
-    def case(self, seed: int, number: int) -> tuple[Any, str, bytes, set[str]]:
-        """(reader, file, its new content, marks: see `readers.CHANGED`)."""
-        from tests.fuzz.mutations import change_json, damage
-        from tests.fuzz.readers import CHANGED, SEALED
-
+    def case(self, seed: int, number: int) -> tuple[Reader, str, bytes, set[str]]:
+        """(reader, file, its new content, marks: see `reader.CHANGED`)."""
         draw = random.Random(f"{seed}/{number}")
         reader = draw.choices(self.readers, self._weights)[0]
         real = self.real(reader.name)
         files = sorted(str(p.relative_to(real)) for p in real.rglob("*") if p.is_file())
         file = draw.choice(files)
         content = (real / file).read_bytes()
-        change = _change_of(reader, file, change_json)
+        change = _change_of(reader, file)
         marks: set[str] = set()
         if change is not None and draw.random() < 0.5:
             marks.add(CHANGED)
@@ -89,11 +94,8 @@ class Fuzzer:
     def run(self, seed: int, number: int) -> Outcome:
         return self.read(*self.case(seed, number))
 
-    def read(self, reader: Any, file: str, content: bytes, marks: set[str]) -> Outcome:
+    def read(self, reader: Reader, file: str, content: bytes, marks: set[str]) -> Outcome:
         """Reads a copy of the real files in which `file` holds `content`."""
-        from diet_ray.errors import DietError
-        from tests.fuzz.readers import SEALED
-
         real, work = self.real(reader.name), self._scratch / "work"
         if reader.alone:
             shutil.rmtree(work, ignore_errors=True)
@@ -103,7 +105,7 @@ class Fuzzer:
         (work / file).write_bytes(content)
         for mark in marks:
             (work / mark).touch()
-        if SEALED in marks:
+        if SEALED in marks and reader.seal is not None:
             reader.seal(work, file)
         try:
             with warnings.catch_warnings():
@@ -122,7 +124,7 @@ def _trace() -> str:
     return traceback.format_exc(limit=-6)[-3000:]
 
 
-def _change_of(reader: Any, file: str, change_json: Any) -> Any:
+def _change_of(reader: Reader, file: str) -> Callable[[bytes, random.Random], bytes] | None:
     if file.endswith(".json"):
         return change_json
     if file.endswith((".parquet", ".yaml", ".jsonl")):
@@ -157,7 +159,17 @@ class Watched:
     number: int
     current: Synchronized[int]
     since_s: Synchronized[float]
+    """The clock when the current case began."""
+    since_cpu_s: Synchronized[float]
+    """What the process had spent then."""
     process: Any = None
+
+    def is_late(self, cpu_s: float) -> bool:
+        """Whether the current case has taken too long, however busy the machine is."""
+        if self.current.value < 0 or not self.process.is_alive():
+            return False
+        stuck = time.monotonic() - self.since_s.value > STUCK_S
+        return stuck or _spent_s(self.process.pid) - self.since_cpu_s.value > cpu_s
 
 
 @dataclass
@@ -168,23 +180,36 @@ class Report:
     findings: list[tuple[int, Outcome]] = field(default_factory=list)
     peak_bytes: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """Of all processes, their start included."""
+
+
+def _spent_s(pid: int) -> float:
+    """Seconds of a CPU that a process has spent."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _work(
-    seed: int, first: int, stride: int, end: int, names: tuple[str, ...], scratch: str,
-    current: Synchronized[int], since_s: Synchronized[float], outcomes: Any,
+    seed: int, first: int, stride: int, end: int, names: tuple[str, ...], table: str, scratch: str,
+    current: Synchronized[int], since_s: Synchronized[float], since_cpu_s: Synchronized[float],
+    outcomes: Any,
 ) -> None:  # fmt: skip
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
 
     torch.set_num_threads(1)
-    fuzzer = Fuzzer(Path(scratch), names)
+    fuzzer = Fuzzer(Path(scratch), names, table)
     for reader in fuzzer.readers:
         real = fuzzer.real(reader.name)
         reader.read(_copied(real, Path(scratch) / "work"), real)
     for number in range(first, end, stride):
         limit_memory(MEMORY_BYTES)
-        current.value, since_s.value = number, time.monotonic()
+        since_s.value, since_cpu_s.value = time.monotonic(), time.process_time()
+        current.value = number
         outcomes.put((number, fuzzer.run(seed, number), _peak_bytes()))
     current.value = end
     outcomes.close()
@@ -203,7 +228,12 @@ def _peak_bytes() -> int:
 
 
 def fuzz(
-    num_inputs: int, seed: int, num_workers: int, names: tuple[str, ...], timeout_s: float
+    num_inputs: int,
+    seed: int,
+    num_workers: int,
+    names: tuple[str, ...] = (),
+    cpu_s: float = 20.0,
+    table: str = TABLE,
 ) -> Report:
     """Runs the cases 0 to `num_inputs` - 1."""
     context = multiprocessing.get_context("spawn")
@@ -211,17 +241,21 @@ def fuzz(
     report, begin_s = Report(), time.monotonic()
     base = Path(tempfile.mkdtemp(prefix="fuzz-", dir=_fast_folder()))
     workers = [
-        Watched(number=i, current=context.Value("q", -1), since_s=context.Value("d", 0.0))
+        Watched(
+            number=i,
+            current=context.Value("q", -1),
+            since_s=context.Value("d", 0.0),
+            since_cpu_s=context.Value("d", 0.0),
+        )
         for i in range(num_workers)
     ]
 
     def start(worker: Watched, first: int) -> None:
         scratch = base / f"{worker.number}"
-        worker.current.value, worker.since_s.value = -1, time.monotonic()
-        arguments = (seed, first, num_workers, num_inputs, names, str(scratch))
-        worker.process = context.Process(
-            target=_work, args=(*arguments, worker.current, worker.since_s, outcomes)
-        )
+        worker.current.value = -1
+        arguments = (seed, first, num_workers, num_inputs, names, table, str(scratch))
+        watched = (worker.current, worker.since_s, worker.since_cpu_s)
+        worker.process = context.Process(target=_work, args=(*arguments, *watched, outcomes))
         worker.process.start()
 
     def take() -> None:
@@ -239,8 +273,8 @@ def fuzz(
             for worker in workers:
                 if worker.process is None:
                     continue
+                late = worker.is_late(cpu_s)
                 number = worker.current.value
-                late = time.monotonic() - worker.since_s.value > timeout_s and number >= 0
                 if worker.process.is_alive() and not late:
                     continue
                 code = worker.process.exitcode
@@ -251,7 +285,7 @@ def fuzz(
                 if number < 0:
                     raise RuntimeError("the real files can't be made, or read")
                 if number < num_inputs and (late or code != 0):
-                    what = f"no end after {timeout_s:g} s" if late else f"died with code {code}"
+                    what = f"no end after {cpu_s:g} s" if late else f"died with code {code}"
                     _count(report, number, Outcome("?", "?", False, what))
                     start(worker, number + num_workers)
                 else:
@@ -263,6 +297,8 @@ def fuzz(
                 worker.process.kill()
         shutil.rmtree(base, ignore_errors=True)
     report.seconds = time.monotonic() - begin_s
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    report.cpu_seconds = spent.ru_utime + spent.ru_stime
     return report
 
 
@@ -297,7 +333,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--reader", action="append", default=[])
-    parser.add_argument("--timeout-s", type=float, default=20.0)
+    parser.add_argument("--cpu-s", type=float, default=20.0)
     parser.add_argument("--case", type=int, default=None)
     parser.add_argument("--keep", action="store_true")
     given = parser.parse_args()
@@ -313,11 +349,12 @@ def main() -> int:
         print(outcome.finding or "as it should be")
         return int(outcome.finding is not None)
     print(f"seed {seed}: {given.inputs:,} inputs, {given.workers} processes", flush=True)
-    report = fuzz(given.inputs, seed, given.workers, names, given.timeout_s)
+    report = fuzz(given.inputs, seed, given.workers, names, given.cpu_s)
     for name in sorted(report.accepted | report.refused):
         print(f"{name:12} refused {report.refused[name]:7,}  taken {report.accepted[name]:7,}")
     print(
-        f"{report.num_inputs:,} inputs in {report.seconds:.0f} s, peak "
+        f"{report.num_inputs:,} inputs in {report.seconds:.0f} s ({report.cpu_seconds:.0f} s of "
+        f"CPU), peak "
         f"{report.peak_bytes / 2**20:.0f} MiB a process, {len(report.findings)} findings"
     )
     if report.findings:
