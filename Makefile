@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check demo clean
+.PHONY: help setup test fuzz check demo clean
 
 help:  ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 test: $(STAMP)  ## Run the tests
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+fuzz: $(STAMP)  ## Read 100,000 broken files
+	$(VENV)/bin/python -m tests.fuzz.runner $(ARGS)
 
 check: $(STAMP)  ## Lint, check the formatting and the types
 	$(VENV)/bin/ruff check .

@@ -88,7 +88,9 @@ def test_a_truncated_file_is_named(tmp_path: Path, rows: pa.Table, size: int) ->
     (path,) = write_log(tmp_path, rows)
     content = Path(path).read_bytes()
     Path(path).write_bytes(content[:size])
-    with pytest.raises(DataError, match=r"part-0.parquet: can't be read: .* is no Parquet file") as e:
+    with pytest.raises(
+        DataError, match=r"part-0.parquet: can't be read: .* is no Parquet file"
+    ) as e:
         opened(path)
     assert "\n" not in str(e.value)
 
