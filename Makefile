@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test chaos check demo package clean
+.PHONY: help setup test chaos fuzz check demo package clean
 
 help:  ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ chaos: $(STAMP)  ## Break the memory in 500 ways, and read it under load; an hou
 	$(VENV)/bin/python -m tests.chaos $(ARGS)
 	$(if $(ARGS),,$(VENV)/bin/python -m tests.chaos.log_damage)
 	$(if $(ARGS),,$(VENV)/bin/python -m tests.chaos.load)
+
+fuzz: $(STAMP)  ## Read 100,000 broken files
+	$(VENV)/bin/python -m tests.fuzz.runner $(ARGS)
 
 check: $(STAMP)  ## Lint, check the formatting and the types
 	$(VENV)/bin/ruff check .

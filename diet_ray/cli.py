@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -23,7 +22,7 @@ from diet_ray.commands.prepare import prepare
 from diet_ray.commands.rollback import rollback
 from diet_ray.commands.status import status
 from diet_ray.commands.verify import verify
-from diet_ray.errors import ConfigError, DataError, DietError
+from diet_ray.errors import ConfigError, DietError
 from diet_ray.stopping import GRACE_S, leave_within
 
 app = typer.Typer(
@@ -241,13 +240,11 @@ def report(
     out: Annotated[Path | None, typer.Option(help="HTML file; default: beside it.")] = None,
 ) -> None:
     """Print a consistency.json as tables, and write its HTML report again."""
+    from diet_ray.report.document import load_consistency
     from diet_ray.report.page import write_report
     from diet_ray.report.tables import print_summary
 
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise DataError(f"{path}: can't be read as JSON: {e}") from None
+    content = load_consistency(path)
     console = Console()
     print_summary(content, console)
     page = write_report(content, out or path.with_name("report.html"))
@@ -552,6 +549,13 @@ def _find_modules_here() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, known), here])
 
 
+def _printable(text: str) -> str:
+    """On one line, and without what a terminal would take for a command."""
+    return "".join(
+        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split())
+    )
+
+
 def main(command: str | None = None) -> None:
     """Runs the command line; an error that a person can mend is one line and exit code 2.
 
@@ -572,7 +576,7 @@ def main(command: str | None = None) -> None:
         with _plain_warnings():
             app(arguments, prog_name="diet")
     except DietError as e:
-        print(f"diet: {' '.join(str(e).split())}", file=sys.stderr)
+        print(f"diet: {_printable(str(e))}", file=sys.stderr)
         raise SystemExit(e.exit_code) from None
     except SystemExit:
         # An exit out of one of Ray's calls comes out of it with code 1.

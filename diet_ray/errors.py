@@ -4,11 +4,19 @@ The message names the file, row, field or key and says what to do; the command l
 one line and exits with `exit_code`.
 """
 
+MAX_MESSAGE = 1_000
+"""Characters."""
+
 
 class DietError(Exception):
     """Base of every error that a person can mend."""
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        """The message is put on one line, and cut off where what it quotes has no end."""
+        line = " ".join(message.split())
+        super().__init__(line if len(line) <= MAX_MESSAGE else f"{line[:MAX_MESSAGE]}…")
 
 
 class ConfigError(DietError):

@@ -27,6 +27,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from diet_ray.errors import DataError, OutputError
+from diet_ray.parquet import decoding, read_whole
 
 _OBJECT_STORES = {"s3", "gcs", "abfs"}
 _TEMPORARY = ".tmp-"
@@ -214,12 +215,15 @@ class Folder:
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """A Parquet file as a table. Raises `DataError` naming the file."""
+        where = f"{self}/{name}"
         try:
-            return table_from_parquet(self.read(name), columns)
+            content = self.read(name)
         except FileNotFoundError:
-            raise DataError(f"{self}/{name}: no such file") from None
-        except (OSError, pa.ArrowException, KeyError) as e:
-            raise DataError(f"{self}/{name}: can't be read as Parquet: {_reason(e)}") from None
+            raise DataError(f"{where}: no such file") from None
+        except OSError as e:
+            raise DataError(f"{where}: can't be read: {_reason(e)}") from None
+        with decoding(where, DataError):
+            return table_from_parquet(content, columns)
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Writes a table as Parquet, as `write` does."""
@@ -312,13 +316,13 @@ def sha256(content: bytes | memoryview) -> str:
 def parquet_from_table(table: pa.Table) -> bytes:
     """A table as the bytes of a Parquet file; equal tables give equal bytes."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", compression_level=1)
+    pq.write_table(table, sink, compression="zstd", compression_level=1, write_page_checksum=True)
     return sink.getvalue()
 
 
 def table_from_parquet(content: bytes, columns: list[str] | None = None) -> pa.Table:
-    """The table in the bytes of a Parquet file, on the calling thread. Raises `ArrowException`."""
-    return pq.read_table(pa.BufferReader(content), columns=columns, use_threads=False)
+    """The table in the bytes of a Parquet file, on the calling thread. Raises `ArrowInvalid`."""
+    return read_whole(content, columns)
 
 
 def _reason(error: BaseException) -> str:

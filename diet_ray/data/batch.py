@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diet_ray.data.schema import MAX_LENGTH
+
 PADDING_ID = 0
 """Fills the end of a short sequence; its embedding counts as zero."""
 UNKNOWN_ID = 1
 """A missing value, or one that isn't in the vocabulary."""
 NUM_RESERVED_IDS = 2
+MAX_IDS = 2**31 - 1
+"""Of a vocabulary: ids are int32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,22 @@ class FeatureSpec:
     num_ids: tuple[int, ...]
     numeric: tuple[str, ...]
     sequence: tuple[SequenceSpec, ...]
+
+    def __post_init__(self) -> None:
+        names = [*self.categorical, *self.numeric, *(s.name for s in self.sequence)]
+        if len(set(names)) < len(names):
+            raise ValueError("every field must be named once")
+        if len(self.num_ids) != len(self.categorical):
+            raise ValueError("num_ids must have a number for each categorical field")
+        sizes = [*self.num_ids, *(s.num_ids for s in self.sequence)]
+        if not all(NUM_RESERVED_IDS <= n <= MAX_IDS for n in sizes):
+            raise ValueError(f"num_ids must lie from {NUM_RESERVED_IDS} to {MAX_IDS}")
+        ids = dict(zip(self.categorical, self.num_ids, strict=True))
+        for s in self.sequence:
+            if not 1 <= s.max_length <= MAX_LENGTH:
+                raise ValueError(f"{s.name}: max_length must lie from 1 to {MAX_LENGTH}")
+            if s.target is not None and ids.get(s.target) != s.num_ids:
+                raise ValueError(f"{s.name}: must have as many ids as `{s.target}`")
 
     @property
     def max_sequence_length(self) -> int:

@@ -5,7 +5,8 @@ A stage is read in two steps, because ids, the numeric scale and the strata need
 ids, `Encoder.encode` turns coded rows into the encoded rows of the log, in the same order.
 
 Numeric fields: x ↦ (sign(x)·ln(1+|x|) − mean) / SD, with the mean and SD over the present values of
-the first training stage, frozen from then on. Missing, NaN and infinite values become 0, the mean.
+the first training stage, frozen from then on. Missing, NaN and infinite values become 0, the mean;
+all others are clipped at ± `NUMERIC_LIMIT`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pyarrow as pa
 import torch
 
 from diet_ray.data.batch import (
+    NUM_RESERVED_IDS,
     PADDING_ID,
     Batch,
     FeatureSpec,
@@ -27,7 +29,8 @@ from diet_ray.data.batch import (
 from diet_ray.data.history import History, UserKeys
 from diet_ray.data.rows import LABEL, TIMESTAMP
 from diet_ray.data.schema import Field, Schema
-from diet_ray.data.vocabulary import Vocabulary, vocabulary_of
+from diet_ray.data.vocabulary import HashedVocabulary, Vocabulary, vocabulary_of
+from diet_ray.errors import DataError
 
 ROW = "_row"
 STRATUM = "_stratum"
@@ -40,6 +43,9 @@ NUM_STRATA = 2 * NUM_TIME_SLICES * (len(RARITY_BOUNDS) + 1)
 
 _USER_KEYS = "_user."
 
+NUMERIC_LIMIT = 20.0
+"""Standardised values are clipped at ± this, so that no single row has a gradient without bound."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
@@ -48,12 +54,18 @@ class Scale:
     mean: float
     sd: float
 
+    def __post_init__(self) -> None:
+        if self.sd <= 0:
+            raise ValueError("sd must be above 0")
+
 
 class Encoder:
     """All that encoding learns from the training part, carried along the stream."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, max_values: int | None = None) -> None:
+        """max_values: distinct values that a vocabulary may come to, and users of a history."""
         self.schema = schema
+        self._max_values = max_values
         self.vocabularies = {f.name: vocabulary_of(f) for f in _with_vocabulary(schema)}
         self.users = {f.user: UserKeys() for f in schema.fields if f.user is not None}
         self.histories = {f.name: History(f.max_length) for f in schema.fields if f.history_of}
@@ -65,8 +77,16 @@ class Encoder:
         """Ids of each vocabulary so far."""
         return {name: v.num_ids for name, v in self.vocabularies.items()}
 
+    def colliding_shares(self) -> dict[str, float]:
+        """Of each hashed field, about which share of its values has an id with others."""
+        hashed = {n: v for n, v in self.vocabularies.items() if isinstance(v, HashedVocabulary)}
+        return {name: v.colliding_share for name, v in hashed.items()}
+
     def code(self, rows: pa.Table, *, learn: bool) -> pa.RecordBatch:
-        """Coded rows; with `learn` (a training stage), values are counted and numbered."""
+        """Coded rows; with `learn` (a training stage), values are counted and numbered.
+
+        Raises `DataError` if a field has more values than may be.
+        """
         columns: dict[str, pa.Array] = {name: _array(rows, name) for name in (TIMESTAMP, LABEL)}
         for field in self.schema.fields:
             if field.history_of is not None:
@@ -84,9 +104,20 @@ class Encoder:
                 columns[field.name] = pa.array(codes)
             else:
                 columns[field.name] = _code_sequences(values, field, vocabulary, learn)
+            if not isinstance(vocabulary, HashedVocabulary):
+                self._check_number(field.name, vocabulary.num_codes - NUM_RESERVED_IDS)
         for name, keys in self.users.items():
             columns[_USER_KEYS + name] = pa.array(keys.of(_array(rows, name)))
+            self._check_number(name, len(keys))
         return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+    def _check_number(self, name: str, num_values: int) -> None:
+        if self._max_values is not None and num_values > self._max_values:
+            raise DataError(
+                f"field `{name}`: {num_values} distinct values are more than `intake: max_values` "
+                "allows: do its values ever come back? Leave it out, set `hash_buckets`, or allow "
+                "more"
+            )
 
     def end_stage(self, *, learn: bool) -> None:
         """Settles ids and, after the first training stage, the numeric scales."""
@@ -116,7 +147,9 @@ class Encoder:
             elif field.kind == "numeric":
                 scale = self.scales[field.name]
                 standardised = (codes[field.name] - np.float32(scale.mean)) / np.float32(scale.sd)
-                columns[field.name] = np.nan_to_num(standardised, nan=0.0)
+                columns[field.name] = np.nan_to_num(standardised).clip(
+                    -NUMERIC_LIMIT, NUMERIC_LIMIT
+                )
             else:
                 columns[field.name] = self.vocabularies[field.name].ids(codes[field.name])
         row = np.arange(n, dtype=np.int64)
@@ -157,7 +190,8 @@ class Encoder:
         for field in self.schema.fields:
             if field.user is not None:
                 table = tables[f"history/{field.name}"]
-                self.histories[field.name].restore(table, last_us)
+                num_codes = self.vocabularies[str(field.history_of)].num_codes
+                self.histories[field.name].restore(table, last_us, num_codes)
                 if field.user not in restored:
                     self.users[field.user].restore(table["user"].to_pylist())
                     restored.add(field.user)

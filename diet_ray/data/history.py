@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from diet_ray.data.batch import NUM_RESERVED_IDS, PADDING_ID
 from diet_ray.data.vocabulary import Vocabulary
@@ -31,6 +32,9 @@ class UserKeys:
 
     def __init__(self) -> None:
         self._index = Vocabulary()
+
+    def __len__(self) -> int:
+        return self._index.num_codes - NUM_RESERVED_IDS
 
     def of(self, users: pa.Array) -> np.ndarray:
         """Keys (int32) of users; `NO_USER` where the user is missing."""
@@ -136,10 +140,24 @@ class History:
             schema=_TABLE_SCHEMA,
         )
 
-    def restore(self, table: pa.Table, last_us: int) -> None:
-        """Becomes what `to_table` was called on, after a row at `last_us`."""
+    def restore(self, table: pa.Table, last_us: int, num_codes: int) -> None:
+        """Becomes what `to_table` was called on, after a row at `last_us`.
+
+        Raises ValueError if it is no such table.
+        """
+        if [(f.name, f.type) for f in table.schema] != [(f.name, f.type) for f in _TABLE_SCHEMA]:
+            raise ValueError(f"columns must be {', '.join(_TABLE_SCHEMA.names)}")
+        if any(table[name].null_count for name in _TABLE_SCHEMA.names):
+            raise ValueError("must not have nulls")
+        if len(pc.unique(table["user"])) < len(table):
+            raise ValueError("users must differ")
         items, held = table["items"].combine_chunks(), table["held"].combine_chunks()
         lengths = items.value_lengths().to_numpy().astype(np.int64)
+        codes = pa.concat_arrays([items.flatten(), held.flatten()])
+        if lengths.max(initial=0) > self.max_length or codes.null_count:
+            raise ValueError(f"a user has more than {self.max_length} items, or none of a number")
+        if len(codes) and not 0 <= pc.min(codes).as_py() <= pc.max(codes).as_py() < num_codes:
+            raise ValueError(f"items must lie from 0 to {num_codes - 1}")
         self._items = np.full((len(table), self.max_length), PADDING_ID, dtype=np.int32)
         self._items[np.arange(self.max_length) < lengths[:, None]] = items.flatten().to_numpy()
         self._lengths = lengths

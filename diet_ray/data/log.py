@@ -16,15 +16,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from diet_ray.config import from_mapping, to_mapping
 from diet_ray.data.batch import Batch, FeatureSpec, concatenate
-from diet_ray.data.encoding import Scale, features_of, to_batch
+from diet_ray.data.encoding import ROW, Scale, encoded_schema, features_of, to_batch
+from diet_ray.data.rows import LABEL
 from diet_ray.data.schema import Schema
 from diet_ray.data.stages import Role, StageConfig
+from diet_ray.documents import parse_json, shown
 from diet_ray.errors import ConfigError, DataError
+from diet_ray.parquet import decoding, open_parquet
 from diet_ray.storage import Folder
 
 MANIFEST = "log.json"
@@ -82,18 +86,23 @@ class PreparedLog:
         folder = Folder.at(path)
         where = f"{folder}/{MANIFEST}"
         try:
-            content = json.loads(folder.read(MANIFEST))
-            version = content.pop("format_version")
+            content = parse_json(folder.read(MANIFEST), where, DataError)
         except FileNotFoundError:
             raise DataError(f"{where}: no such file: prepare the log first") from None
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as e:
+        except OSError as e:
             raise DataError(f"{where}: can't be read: {e}") from None
+        version = content.pop("format_version", None)
         if version != FORMAT_VERSION:
-            raise DataError(f"{where}: format {version}, this program reads {FORMAT_VERSION}")
+            raise DataError(
+                f"{where}: format {shown(version)}, this program reads {FORMAT_VERSION}"
+            )
         try:
-            return from_mapping(cls, content | {"path": str(path)}, where)
-        except ConfigError as e:
-            raise DataError(f"{e}; prepare the log again") from None
+            log = from_mapping(cls, content | {"path": str(path)}, where)
+            _check_stages(log)
+        except (ConfigError, ValueError) as e:
+            prefix = "" if isinstance(e, ConfigError) else f"{where}: "
+            raise DataError(f"{prefix}{e}; prepare the log again") from None
+        return log
 
     def to_json(self) -> bytes:
         """The manifest's content."""
@@ -132,20 +141,45 @@ class PreparedLog:
         folder = Folder.at(self.path)
         groups = list(range(shard.first_row_group, shard.first_row_group + shard.num_row_groups))
         where = f"{folder}/{shard.file}, rows from {shard.first_row}"
-        try:
-            with folder.filesystem.open_input_file(folder.path_of(shard.file)) as file:
-                table = pq.ParquetFile(file).read_row_groups(
-                    groups, columns=None if columns is None else list(columns), use_threads=False
-                )
-        except (OSError, pa.ArrowException) as e:
-            reason = " ".join(str(e).split())
-            raise DataError(f"{where}: can't be read: {reason}; prepare the log again") from None
-        if table.num_rows != shard.num_rows:
-            raise DataError(
-                f"{where}: {table.num_rows} rows where {MANIFEST} says {shard.num_rows}; "
-                "prepare the log again"
-            )
+        expected = encoded_schema(self.schema)
+        if columns is not None:
+            expected = pa.schema([expected.field(name) for name in columns])
+        with decoding(where, DataError, "prepare the log again"):
+            with folder.filesystem.open_input_file(folder.path_of(shard.file)) as source:
+                file = open_parquet(source)
+                num_rows = sum(file.metadata.row_group(g).num_rows for g in groups)
+                if num_rows != shard.num_rows:
+                    raise ValueError(f"{num_rows} rows where {MANIFEST} says {shard.num_rows}")
+                table = file.read_row_groups(groups, columns=expected.names, use_threads=False)
+            self._check_rows(table, expected, shard)
         return table.combine_chunks()
+
+    def _check_rows(self, table: pa.Table, expected: pa.Schema, shard: Shard) -> None:
+        """Raises ValueError for rows that no encoder wrote: an id of another field would be taken
+        for one of its neighbour's, without a word."""
+        table.validate(full=True)
+        if table.num_rows != shard.num_rows:
+            raise ValueError(f"{table.num_rows} rows where {MANIFEST} says {shard.num_rows}")
+        if ROW in table.column_names:
+            rows = table[ROW].to_numpy()
+            if not np.array_equal(rows, np.arange(shard.first_row, shard.first_row + len(rows))):
+                raise ValueError(f"its rows aren't those from {shard.first_row} on, in order")
+        num_ids = self.stages[-1].num_ids
+        limits = {f.name: num_ids.get(f.history_of or f.name) for f in self.schema.fields}
+        for field in expected:
+            column = table[field.name]
+            items = pc.list_flatten(column) if pa.types.is_nested(column.type) else column
+            if _plain(column.type) != _plain(field.type) or column.null_count or items.null_count:
+                raise ValueError(f"column `{field.name}` is {column.type}, not {field.type}")
+            if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py():
+                raise ValueError(f"column `{field.name}` must be finite")
+            if field.name == LABEL and not np.isin(column.to_numpy(), (0.0, 1.0)).all():
+                raise ValueError(f"column `{LABEL}` must be 0 or 1")
+            limit = limits.get(field.name)
+            if limit is not None and len(items):
+                low, high = pc.min_max(items).values()
+                if low.as_py() < 0 or high.as_py() >= limit:
+                    raise ValueError(f"column `{field.name}`: ids must lie from 0 to {limit - 1}")
 
     def batches(self, stages: Sequence[Stage], device: str = "cpu") -> Iterator[Batch]:
         """The rows of stages, a shard at a time, in order; a thread reads the next one."""
@@ -184,3 +218,35 @@ class PreparedLog:
     def load(self, stages: Sequence[Stage]) -> Batch:
         """All rows of stages in memory."""
         return concatenate(list(self.batches(stages)))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The same type, without a say on whether the items of a list may be null."""
+    return pa.list_(kind.value_type, kind.list_size) if pa.types.is_fixed_size_list(kind) else kind
+
+
+def _check_stages(log: PreparedLog) -> None:
+    """Raises ValueError if stages, shards and ids don't fit together and the schema."""
+    if not log.train_stages:
+        raise ValueError("stages: none to train on")
+    vocabularies = {f.name for f in log.schema.fields if f.kind != "numeric" and not f.history_of}
+    missing = {f.name for f in log.schema.of_kind("numeric")} - log.scales.keys()
+    if missing:
+        raise ValueError(f"scales: none for `{min(missing)}`")
+    next_row = next_shard = 0
+    for stage in log.stages:
+        where = f"stage {stage.index}"
+        features_of(log.schema, {n: stage.num_ids.get(n, 0) for n in vocabularies})
+        if not stage.shards or stage.first_row != next_row or sum(stage.strata) != stage.num_rows:
+            raise ValueError(f"{where}: its rows don't follow those of the stage before")
+        if len(stage.strata) != log.num_strata or min(stage.strata) < 0:
+            raise ValueError(f"{where}: strata must be {log.num_strata} counts")
+        for shard in stage.shards:
+            places = (shard.first_row_group, shard.num_row_groups, shard.num_rows)
+            if shard.index != next_shard or shard.first_row != next_row or min(places) < 0:
+                raise ValueError(f"{where}: shard {shard.index} is out of order")
+            if shard.stage != stage.index or not 1 <= shard.num_row_groups <= shard.num_rows:
+                raise ValueError(f"{where}: shard {shard.index} is of another stage, or empty")
+            next_row, next_shard = next_row + shard.num_rows, next_shard + 1
+        if next_row != stage.first_row + stage.num_rows:
+            raise ValueError(f"{where}: its shards don't hold {stage.num_rows} rows")

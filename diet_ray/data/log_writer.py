@@ -168,6 +168,7 @@ class _ShardFiles:
                 compression="lz4",
                 use_dictionary=self._dictionary,
                 write_statistics=False,
+                write_page_checksum=True,
             )
         assert self._writer is not None
         self._writer.write_table(rows, row_group_size=rows.num_rows)

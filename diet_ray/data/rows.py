@@ -113,6 +113,13 @@ def _categories(values: pa.Array, column: str, origin: Origin) -> pa.Array:
     if pa.types.is_floating(kind) and values.null_count < len(values):
         # NaN is how a missing value looks once a reader has turned whole numbers into floats.
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, kind), values)
+        # As whole numbers are written: an id is the same one in either type.
+        is_whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**63))
+        whole = pc.if_else(is_whole, values, pa.scalar(0.0, kind)).cast(pa.float64())
+        texts = pc.if_else(
+            is_whole, whole.cast(pa.int64()).cast(pa.string()), values.cast(pa.string())
+        )
+        return pc.if_else(pc.is_null(values), pa.scalar(None, pa.string()), texts)
     texts = values.cast(pa.string())
     empty = pc.equal(texts, "")
     if pc.any(empty).as_py():

@@ -18,6 +18,7 @@ system builds itself, so that no row can see its own label or a later one.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,13 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from diet_ray.config import from_mapping, load_yaml
+from diet_ray.documents import shown
+
+MAX_LENGTH = 10_000
+"""Items of a sequence."""
+MAX_HASH_BUCKETS = 2**30
+MAX_NAME_BYTES = 200
+_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +78,7 @@ class Field:
 
     def __post_init__(self) -> None:
         if not self.name or self.name.startswith("_"):
-            raise ValueError(f"field name {self.name!r} must not be empty or begin with `_`")
+            raise ValueError(f"field name {shown(self.name)} must not be empty or begin with `_`")
         if (self.history_of is None) != (self.user is None):
             raise ValueError(f"field {self.name}: `history_of` and `user` go together")
         if self.history_of is not None and self.kind != "sequence":
@@ -81,6 +89,16 @@ class Field:
             raise ValueError(
                 f"field {self.name}: min_count and max_length must be at least 1, "
                 "hash_buckets at least 0"
+            )
+        if len(self.name.encode()) > MAX_NAME_BYTES or not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"field name {shown(self.name)} names files, too: at most {MAX_NAME_BYTES} bytes, "
+                "no `/` and nothing that can't be printed"
+            )
+        if self.max_length > MAX_LENGTH or self.hash_buckets > MAX_HASH_BUCKETS:
+            raise ValueError(
+                f"field {self.name}: max_length may be {MAX_LENGTH}, hash_buckets "
+                f"{MAX_HASH_BUCKETS} at most"
             )
         if not self.separator:
             raise ValueError(f"field {self.name}: separator must not be empty")

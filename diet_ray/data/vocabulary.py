@@ -68,6 +68,11 @@ class Vocabulary:
         """How often the codes' values occurred in the training part so far; unknown is 0."""
         return self._counts[codes]
 
+    @property
+    def num_codes(self) -> int:
+        """Codes lie below it."""
+        return len(self._ids)
+
     def values(self) -> list[str]:
         """In order of codes, the first of which is 2."""
         return list(self._codes)
@@ -79,12 +84,19 @@ class Vocabulary:
         return pa.table(columns, schema=_TABLE_SCHEMA)
 
     def restore(self, table: pa.Table) -> None:
-        """Becomes what `to_table` was called on."""
-        values = table["value"].to_pylist()
+        """Becomes what `to_table` was called on. Raises ValueError if it is no such table."""
+        values, ids, counts = _columns(table)
+        given = np.sort(ids[ids >= NUM_RESERVED_IDS])
+        if None in values or len(set(values)) < len(values) or counts.min(initial=0) < 0:
+            raise ValueError("values must differ, counts be at least 0")
+        if ids.min(initial=UNKNOWN_ID) < UNKNOWN_ID or not np.array_equal(
+            given, np.arange(NUM_RESERVED_IDS, NUM_RESERVED_IDS + len(given))
+        ):
+            raise ValueError(f"ids must be {UNKNOWN_ID}, or {NUM_RESERVED_IDS} and on, each once")
         self._codes = {v: i + NUM_RESERVED_IDS for i, v in enumerate(values)}
         self._grow()
-        self._ids[NUM_RESERVED_IDS:] = table["id"].to_numpy()
-        self._counts[NUM_RESERVED_IDS:] = table["count"].to_numpy()
+        self._ids[NUM_RESERVED_IDS:] = ids
+        self._counts[NUM_RESERVED_IDS:] = counts
         self.num_ids = int(max(self._ids.max(), UNKNOWN_ID)) + 1
 
     def _grow(self) -> None:
@@ -104,6 +116,15 @@ class HashedVocabulary(Vocabulary):
         self.num_ids = NUM_RESERVED_IDS + num_buckets
         self._counts = np.zeros(self.num_ids, dtype=np.int64)
 
+    @property
+    def colliding_share(self) -> float:
+        """About which share of the values seen so far has its bucket with another: 1 − exp(−n/b).
+
+        The number of values n is that of linear counting, −b·ln(empty share of the b buckets)
+        (Whang, Vander-Zanden and Taylor, 1990), so that the share is that of the full buckets.
+        """
+        return float((self._counts[NUM_RESERVED_IDS:] > 0).mean())
+
     def learn(self, values: pa.Array) -> np.ndarray:
         codes = self.look_up(values)
         self._counts += np.bincount(codes, minlength=self.num_ids)
@@ -118,6 +139,10 @@ class HashedVocabulary(Vocabulary):
     def admit(self) -> None:
         pass
 
+    @property
+    def num_codes(self) -> int:
+        return self.num_ids
+
     def ids(self, codes: np.ndarray) -> np.ndarray:
         return codes
 
@@ -128,7 +153,17 @@ class HashedVocabulary(Vocabulary):
         return pa.table([values, ids, self._counts[NUM_RESERVED_IDS:]], schema=_TABLE_SCHEMA)
 
     def restore(self, table: pa.Table) -> None:
-        self._counts[NUM_RESERVED_IDS:] = table["count"].to_numpy()
+        _, _, counts = _columns(table)
+        if len(counts) != self.num_buckets or counts.min(initial=0) < 0:
+            raise ValueError(f"must hold {self.num_buckets} counts of at least 0")
+        self._counts[NUM_RESERVED_IDS:] = counts
+
+
+def _columns(table: pa.Table) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Values, ids and counts. Raises ValueError if the table has other columns, or nulls."""
+    if not table.schema.remove_metadata().equals(_TABLE_SCHEMA):
+        raise ValueError(f"columns must be {', '.join(_TABLE_SCHEMA.names)}")
+    return table["value"].to_pylist(), table["id"].to_numpy(), table["count"].to_numpy()
 
 
 def vocabulary_of(field: Field) -> Vocabulary:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from diet_ray.config import from_mapping, load_yaml
+from diet_ray.data.intake import IntakeConfig
 from diet_ray.data.sources.config import SourceConfig
 from diet_ray.data.stages import StageConfig
 from diet_ray.distillation.budget import BudgetConfig
@@ -37,6 +38,7 @@ class DistillConfig:
     """The schema file; like all paths here, relative to the configuration file."""
     source: SourceConfig
     stages: StageConfig = field(default_factory=StageConfig)
+    intake: IntakeConfig = field(default_factory=IntakeConfig)
     budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(effort="medium"))
     proxies: tuple[Candidate, ...] = field(default_factory=default_proxies)
     """Models trained along the stream, whose mean logit is the soft label; the first one leads:
@@ -70,6 +72,8 @@ class DistillConfig:
             raise ValueError("proxies: at least one, and every name once")
         if any(p.without_fields for p in self.proxies):
             raise ValueError("proxies: without_fields: a proxy sees every field")
+        if self.seed < 0:
+            raise ValueError("seed must be at least 0")
         if self.held_out_factor < 0:
             raise ValueError("held_out_factor must be at least 0")
 
@@ -81,6 +85,11 @@ def load_distill_config(path: str | Path) -> DistillConfig:
     source = config.source
     paths = tuple(p if "://" in p or Path(p).is_absolute() else str(base / p) for p in source.paths)
     config = replace(config, schema=base / config.schema, source=replace(source, paths=paths))
-    if not config.schema.exists():
+    try:
+        found = config.schema.is_file()
+    except OSError:
+        # A name that is too long, or a folder that may not be entered.
+        found = False
+    if not found:
         raise ConfigError(f"{path}: schema: {config.schema}: no such file")
     return config

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -156,6 +157,12 @@ class Distiller:
             )
             self._watcher.on_step(stage.index, "committed")
             self._watcher.on_stage(record)
+            if record.clipped_rows:
+                warnings.warn(
+                    f"stage {record.stage}: {record.clipped_rows} of {record.rows} rows have "
+                    "gradients so large that they were clipped; see `influence: clip_ratio`",
+                    stacklevel=2,
+                )
 
     def _distil(self, stage: Stage) -> StageRecord:
         state, config, number = self.state, self.config, stage.index
@@ -233,6 +240,7 @@ class Distiller:
             mean_influence=scores.mean_influence,
             progressive_log_loss=loss,
             bytes_received=scores.num_bytes,
+            clipped_rows=scores.num_clipped,
         )
 
     def _train(self, stage: Stage) -> tuple[np.ndarray, np.ndarray, float, RowSample]:

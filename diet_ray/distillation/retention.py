@@ -37,6 +37,9 @@ class RowSample:
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> RowSample:
+        """Raises ValueError if it is no state of a sample."""
+        if {len(t) for t in state.values()} != {len(state["rows"])}:
+            raise ValueError("a sample's tensors must be equally long")
         batch = Batch(state["categorical"], state["numeric"], state["sequence"], state["label"])
         return cls(state["rows"], batch)
 

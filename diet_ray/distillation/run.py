@@ -35,6 +35,7 @@ from diet_ray.distillation.pipeline import (
 )
 from diet_ray.distillation.proxy import Proxies
 from diet_ray.distillation.stream import StreamState
+from diet_ray.documents import load_json
 from diet_ray.errors import ConfigError, DataError, OutputError
 from diet_ray.influence.pool import ScoringPool
 from diet_ray.memory.actor import MemoryClient
@@ -105,19 +106,15 @@ def update(
     with monitored(run.path, "update", config.loggers) as observers:
         if source is not None:
             with Progress(None, "prepare", console=console) as progress:
-                append(log, source, progress.advance)
+                append(log, source, progress.advance, intake=config.intake)
         return _distil_remaining(run, config, console, observers)
 
 
 def load_run_config(run: RunFolder) -> DistillConfig:
     """The configuration of a run. Raises `DataError` if there is none."""
-    try:
-        content = json.loads(run.config.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{run.config}: no such file: {run.path} is no run of diet") from None
-    except (OSError, ValueError) as e:
-        raise DataError(f"{run.config}: can't be read: {e}") from None
-    return from_mapping(DistillConfig, content, str(run.config))
+    if not run.config.exists():
+        raise DataError(f"{run.config}: no such file: {run.path} is no run of diet")
+    return from_mapping(DistillConfig, load_json(run.config), str(run.config))
 
 
 def load_proxies(run: RunFolder) -> Proxies:
@@ -170,7 +167,9 @@ def _first_difference(a: Any, b: Any, where: str = "") -> str | None:
 def _prepare(run: RunFolder, config: DistillConfig, console: Console | None) -> None:
     schema = Schema.load(config.schema)
     with Progress(None, "prepare", console=console) as progress:
-        prepare(config.source, schema, config.stages, run.log, progress.advance)
+        prepare(
+            config.source, schema, config.stages, run.log, progress.advance, intake=config.intake
+        )
 
 
 def _distil_remaining(

@@ -55,6 +55,9 @@ class InfluenceConfig(PoolConfig):
     no more ids; 0 leaves embeddings out of the stage's aggregate gradient."""
     batch_size: int = 16_384
     """Rows scored at once; batches are cut within a shard."""
+    clip_ratio: float = 10.0
+    """A row's score, and its part in the stage's aggregate gradient, count at most this many times
+    the 99th percentile of its batch, so that no row outweighs all others."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,5 +65,7 @@ class InfluenceConfig(PoolConfig):
             raise ValueError("defensive_share must lie in [0, 1]")
         if self.sketch_buckets < 0:
             raise ValueError("sketch_buckets must be at least 0")
+        if self.clip_ratio < 1:
+            raise ValueError("clip_ratio must be at least 1")
         if self.batch_size < 1:
             raise ValueError("batch_size must be at least 1")

@@ -7,11 +7,12 @@ It holds the few rows that can still win, sums, and the aggregate gradient; neve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from diet_ray.data.batch import FeatureSpec
 from diet_ray.data.encoding import to_batch
@@ -35,6 +36,8 @@ class ShardScores:
     score_by_stratum: np.ndarray
     """float64: sums of scores."""
     aggregate: Aggregate
+    num_clipped: int = 0
+    """Rows whose score was clipped."""
 
     @property
     def num_rows(self) -> int:
@@ -52,6 +55,7 @@ class ShardScores:
             "embedding_width": pa.array([a.embedding.shape[1]]),
             "sketch_buckets": pa.array([a.sketch_buckets]),
             "num_rows": pa.array([a.num_rows]),
+            "num_clipped": pa.array([self.num_clipped]),
         }
         return _ipc(pa.table(columns))
 
@@ -66,6 +70,7 @@ class ShardScores:
             candidates=pa.ipc.open_stream(row["candidates"][0].as_buffer()).read_all(),
             rows_by_stratum=arrays["rows_by_stratum"],
             score_by_stratum=arrays["score_by_stratum"],
+            num_clipped=row["num_clipped"][0].as_py(),
             aggregate=Aggregate(
                 num_rows=row["num_rows"][0].as_py(),
                 last_layer=torch.from_numpy(arrays["last_layer"]),
@@ -86,6 +91,8 @@ class StageScores:
     """In float64."""
     rows_by_stratum: np.ndarray
     score_by_stratum: np.ndarray
+    num_clipped: int = 0
+    """Rows whose score was clipped."""
     num_bytes: int = 0
     """What the scorers sent."""
 
@@ -116,10 +123,16 @@ def score_shard(
         reach = "embedding"
     scores: list[torch.Tensor] = []
     total: Aggregate | None = None
+    num_clipped = 0
     for i in range(0, len(batch), config.batch_size):
         part = batch[i : i + config.batch_size].to(device)
         gradients = row_gradients(model, part, part.label, reach)
-        scores.append(influence(model.table, gradients, config.score).cpu())
+        found = influence(model.table, gradients, config.score)
+        factor = clip_factors(found, config.clip_ratio)
+        num_clipped += int((factor < 1).sum())
+        scores.append((found * factor).cpu())
+        # A row's whole gradient is its residual times that of its logit.
+        gradients = replace(gradients, residual=gradients.residual * factor)
         new = aggregate(model.table, gradients, config.sketch_buckets)
         total = new if total is None else total + new
     assert total is not None, "a shard has rows"
@@ -140,7 +153,26 @@ def score_shard(
         rows_by_stratum=np.bincount(stratum, minlength=num_strata).astype(np.int64),
         score_by_stratum=np.bincount(stratum, weights=score, minlength=num_strata),
         aggregate=total,
+        num_clipped=num_clipped,
     )
+
+
+def clip_factors(scores: Tensor, ratio: float) -> Tensor:
+    """What each of (B,) scores is to be multiplied with, so that none exceeds `ratio` times their
+    99th percentile (of the positive ones, if that is zero).
+
+    The percentile is an order statistic below the largest, so no single row sets its own limit.
+    NaN stays NaN.
+    """
+    positive = scores[scores > 0]
+    ones = torch.ones_like(scores)
+    if not len(positive):
+        return ones
+    for values in (scores, positive):
+        limit = ratio * values.kthvalue(max(1, int(0.99 * (len(values) - 1)))).values
+        if bool(limit > 0):
+            break
+    return torch.where(scores > limit, limit / scores, ones)
 
 
 def merge(shards: Sequence[ShardScores], reservoir: Reservoir, num_bytes: int = 0) -> StageScores:
@@ -164,6 +196,7 @@ def merge(shards: Sequence[ShardScores], reservoir: Reservoir, num_bytes: int = 
         aggregate=total,
         rows_by_stratum=rows_by_stratum,
         score_by_stratum=score_by_stratum,
+        num_clipped=sum(s.num_clipped for s in shards),
         num_bytes=num_bytes,
     )
 

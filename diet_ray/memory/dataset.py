@@ -13,8 +13,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from diet_ray.data.batch import Batch, FeatureSpec
-from diet_ray.data.encoding import to_batch
+from diet_ray.data.batch import NUM_RESERVED_IDS, Batch, FeatureSpec
+from diet_ray.data.encoding import features_of, to_batch
 from diet_ray.data.schema import Schema
 from diet_ray.errors import DataError, DistilledSetError
 from diet_ray.memory import manifest as layout
@@ -103,7 +103,7 @@ class DistilledDataset:
             manifest=manifest,
             slots=_slots(found[layout.SLOTS], manifest, f"{folder}/{layout.SLOTS}"),
             vocabularies={
-                Path(name).stem: _table(content, f"{folder}/{name}")
+                Path(name).stem: _vocabulary(name, content, manifest, f"{folder}/{name}")
                 for name, content in found.items()
                 if name.startswith(layout.VOCABULARY)
             },
@@ -193,6 +193,12 @@ def _read_manifest(folder: Folder) -> Manifest:
     except OSError as e:
         raise DistilledSetError(f"{where}: can't be read: {e}") from None
     manifest = Manifest.from_bytes(content, where)
+    try:
+        fits = features_of(manifest.schema, num_ids(manifest)) == manifest.features
+    except KeyError:
+        fits = False
+    if not fits:
+        raise DistilledSetError(f"{where}: `features` aren't those of its `schema`")
     if manifest.num_rows_seen < 1 or manifest.source_bytes < 1:
         raise DistilledSetError(f"{where}: num_rows_seen and source_bytes must be above 0")
     return manifest
@@ -210,6 +216,24 @@ def _table(content: bytes, where: str) -> pa.Table:
         return table_from_parquet(content)
     except (pa.ArrowException, OSError) as e:
         raise DistilledSetError(f"{where}: no Parquet file: {' '.join(str(e).split())}") from None
+
+
+def _vocabulary(name: str, content: bytes, manifest: Manifest, where: str) -> pa.Table:
+    table = _table(content, where)
+    field = name.removeprefix(layout.VOCABULARY).removesuffix(".parquet")
+    limit = num_ids(manifest).get(field)
+    kinds = [("value", pa.string()), ("id", pa.int32()), ("count", pa.int64())]
+    if limit is None or [(f.name, f.type) for f in table.schema] != kinds:
+        raise DistilledSetError(f"{where}: is no vocabulary of the schema's fields")
+    ids = table["id"].to_numpy()
+    if table["id"].null_count or (
+        len(ids)
+        and not (ids[0] >= NUM_RESERVED_IDS and ids[-1] < limit and (np.diff(ids) > 0).all())
+    ):
+        raise DistilledSetError(
+            f"{where}: ids must ascend from {NUM_RESERVED_IDS} to at most {limit - 1}"
+        )
+    return table
 
 
 def _slots(content: bytes, manifest: Manifest, where: str) -> pa.Table:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from diet_ray.documents import parse_json
 from diet_ray.errors import DistilledSetError
 
 FORMAT_VERSION = 2
@@ -29,17 +30,17 @@ def unseal(file: bytes, where: str, advice: str = "") -> dict[str, Any]:
     """Inverse of `seal`. Raises `DistilledSetError` naming the file `where` and giving `advice`."""
     mend = f"; {advice}" if advice else ""
     try:
-        content = json.loads(file)
-        version = content.pop("format_version")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise DistilledSetError(f"{where}: can't be read: {e}{mend}") from None
+        content = parse_json(file, where, DistilledSetError)
+    except DistilledSetError as e:
+        raise DistilledSetError(f"{e}{mend}") from None
+    version = content.pop("format_version", None)
     if version not in READABLE_VERSIONS:
         readable = " and ".join(map(str, READABLE_VERSIONS))
         raise DistilledSetError(
             f"{where}: format version {version}, this program reads {readable}: use the version "
             "that wrote it"
         )
-    if version > 1:
+    if version != 1:
         checksum = content.pop("checksum", None)
         if checksum != _checksum({"format_version": version} | content):
             raise DistilledSetError(f"{where}: doesn't match its own checksum{mend}")

@@ -9,6 +9,7 @@ from typing import Any
 from diet_ray.config import from_mapping, to_mapping
 from diet_ray.data.batch import FeatureSpec
 from diet_ray.data.schema import Schema
+from diet_ray.documents import parse_json, shown
 from diet_ray.errors import ConfigError, DistilledSetError
 from diet_ray.training.recipe import Recipe
 
@@ -84,15 +85,16 @@ class Manifest(Description):
     @classmethod
     def from_bytes(cls, content: bytes, where: str) -> Manifest:
         """Raises `DistilledSetError` naming the file and key."""
-        try:
-            mapping = json.loads(content)
-            version = mapping.pop("format_version")
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as e:
-            raise DistilledSetError(f"{where}: no manifest of a distilled dataset: {e}") from None
+        mapping = parse_json(content, where, DistilledSetError)
+        version = mapping.pop("format_version", None)
+        if version is None:
+            raise DistilledSetError(
+                f"{where}: no manifest of a distilled dataset: no format_version"
+            )
         if version not in READABLE_VERSIONS:
             readable = " and ".join(map(str, READABLE_VERSIONS))
             raise DistilledSetError(
-                f"{where}: format version {version}, this program reads {readable}: use the "
+                f"{where}: format version {shown(version)}, this program reads {readable}: use the "
                 "version that wrote it, or distil again"
             )
         try:

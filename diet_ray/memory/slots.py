@@ -175,6 +175,8 @@ def canonical(table: pa.Table, layout: pa.Schema) -> pa.Table:
     One contiguous piece a column, no nulls, no metadata. Raises `DistilledSetError` naming a
     column that is missing, unknown, null, or of another type.
     """
+    if len(set(table.column_names)) < table.num_columns:
+        raise DistilledSetError("slots: a column is there twice")
     for name in layout.names:
         if name not in table.column_names:
             raise DistilledSetError(f"slots: column `{name}` is missing")

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from diet_ray.errors import DistilledSetError
+from diet_ray.config import from_mapping
+from diet_ray.errors import ConfigError, DistilledSetError
 from diet_ray.memory.document import seal, unseal
 from diet_ray.storage import Folder, parquet_from_table, sha256, table_from_parquet
 
@@ -46,8 +47,12 @@ class CommittedStage:
     num_slots: int
     next_slot: int
     total_weight: float
-    files: Mapping[str, tuple[int, str]]
+    files: dict[str, tuple[int, str]]
     """Size in bytes and SHA-256 of every file, by its name in the stage's folder."""
+
+    def __post_init__(self) -> None:
+        if min(self.epoch, self.stage, self.sequence, self.num_slots, self.next_slot) < 0:
+            raise ValueError("numbers must be at least 0")
 
 
 class Snapshots:
@@ -87,13 +92,9 @@ class Snapshots:
             raise DistilledSetError(f"{where}: no such file: stage {stage} has gone")
         content = unseal(file, where, self._advice(stage))
         try:
-            content["files"] = {n: (int(size), str(h)) for n, (size, h) in content["files"].items()}
-            content["update_sha256"] = tuple(content["update_sha256"])
-            if set(content) != {f.name for f in fields(CommittedStage)}:
-                raise ValueError("keys are missing or unknown")
-            committed = CommittedStage(**content)
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise DistilledSetError(f"{where}: broken: {e}; {self._advice(stage)}") from None
+            committed = from_mapping(CommittedStage, content, where)
+        except ConfigError as e:
+            raise DistilledSetError(f"{e}; {self._advice(stage)}") from None
         if committed.stage != stage:
             raise DistilledSetError(f"{where}: is of stage {committed.stage}")
         return committed

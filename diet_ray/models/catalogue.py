@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from diet_ray.data.batch import FeatureSpec
 from diet_ray.data.selection import FieldSelection, select_fields
+from diet_ray.documents import cut
 from diet_ray.errors import ConfigError
 from diet_ray.models.afm import AFM
 from diet_ray.models.autoint import AutoInt
@@ -80,6 +82,10 @@ ARCHITECTURES: dict[str, type[Recommender]] = {
 }
 
 _NUM_CORE = 12
+MAX_EMBEDDING_SIZE = 4_096
+MAX_LAYERS = 64
+MAX_CELLS = 2**26
+"""A candidate is built to be checked: none may take the memory of whoever reads its file."""
 _PROBE = FeatureSpec(categorical=("probe",), num_ids=(3,), numeric=(), sequence=())
 
 
@@ -114,6 +120,17 @@ class Candidate:
             raise ConfigError(
                 f"candidate `{self.name}`: embedding_size, hidden_sizes, num_cross_layers, "
                 "num_heads and batch_size must be at least 1"
+            )
+        cells = sum(a * b for a, b in pairwise(self.hidden_sizes)) + max(self.hidden_sizes)
+        if (
+            cells > MAX_CELLS
+            or self.embedding_size > MAX_EMBEDDING_SIZE
+            or max(len(self.hidden_sizes), self.num_cross_layers, self.num_heads) > MAX_LAYERS
+        ):
+            raise ConfigError(
+                f"candidate `{self.name}`: too large: embedding_size may be {MAX_EMBEDDING_SIZE}, "
+                f"num_heads, num_cross_layers and the number of hidden_sizes {MAX_LAYERS}, hidden "
+                f"layers {MAX_CELLS} weights at most"
             )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"candidate `{self.name}`: dropout must lie in [0, 1)")
@@ -156,18 +173,21 @@ class Candidate:
 
 def recommender_class(candidate: Candidate) -> type[Recommender]:
     """The class that `candidate.architecture` names. Raises `ConfigError` naming the nearest."""
-    architecture, where = candidate.architecture, f"candidate `{candidate.name}`"
+    architecture, where = candidate.architecture, f"candidate `{cut(candidate.name)}`"
     if architecture in ARCHITECTURES:
         return ARCHITECTURES[architecture]
     module, colon, name = architecture.partition(":")
     if not colon:
-        near = difflib.get_close_matches(architecture.lower(), ARCHITECTURES, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(cut(architecture).lower(), ARCHITECTURES, n=1, cutoff=0.4)
         known = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(ARCHITECTURES)}"
-        raise ConfigError(f"{where}: unknown architecture `{architecture}`; {known}")
+        raise ConfigError(f"{where}: unknown architecture `{cut(architecture)}`; {known}")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as e:
-        raise ConfigError(f"{where}: can't import architecture `{architecture}`: {e}") from None
+    except Exception as e:
+        # Whatever its module raises when it is run.
+        raise ConfigError(
+            f"{where}: can't import architecture `{architecture}`: {cut(str(e))}"
+        ) from None
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ConfigError(f"{where}: `{architecture}` is no subclass of torch.nn.Module")
     return found if issubclass(found, Recommender) else wrapped(found)  # type: ignore[arg-type]
@@ -197,8 +217,9 @@ def _construct(candidate: Candidate, features: FeatureSpec, seed: int) -> Recomm
     generator.manual_seed(seed)
     try:
         return constructor(features, **candidate.arguments)
-    except ValueError as e:
-        raise ConfigError(f"candidate `{candidate.name}`: {e}") from None
+    except (ValueError, RuntimeError, MemoryError) as e:
+        # RuntimeError is what PyTorch raises when there is no memory for it.
+        raise ConfigError(f"candidate `{candidate.name}`: {cut(str(e))}") from None
     finally:
         generator.set_state(state)
 

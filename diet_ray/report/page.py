@@ -56,6 +56,7 @@ _STAGE_LABELS = {
     "mean_influence": "Mean influence",
     "progressive_log_loss": "Proxy’s log loss before training",
     "bytes_received": "Bytes from the scorers",
+    "clipped_rows": "Rows with clipped gradients",
 }
 _STAGE_PLOTS = ("slots", "addressed", "progressive_log_loss", "mean_influence")
 

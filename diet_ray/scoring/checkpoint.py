@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -21,11 +20,13 @@ from torch import Tensor
 from diet_ray.config import from_mapping, to_mapping
 from diet_ray.data.batch import FeatureSpec
 from diet_ray.distillation.proxy import Proxy
+from diet_ray.documents import cut, parse_json, shown
 from diet_ray.errors import ConfigError, DataError
-from diet_ray.models.base import TABLE_WEIGHT, Recommender
+from diet_ray.models.base import TABLE_WEIGHT, Recommender, block_sizes
 from diet_ray.models.catalogue import Candidate, build
 from diet_ray.models.growth import copy_blocks, grow
 from diet_ray.storage import Folder
+from diet_ray.tensor_file import parse_tensors
 
 _METADATA = "diet_ray"
 _WEIGHT, _MOMENT = "model.", "second_moment."
@@ -65,6 +66,10 @@ class Checkpoint:
         Raises `ConfigError` naming the checkpoint if its weights are another model's, `DataError`
         if they are another log's or not finite.
         """
+        table = self.weights.get(TABLE_WEIGHT)
+        # Before a table is made: a file may claim any number of ids.
+        if table is None or table.ndim != 2 or len(table) != sum(block_sizes(self.features)):
+            raise ConfigError(f"{self.name}: `{TABLE_WEIGHT}` hasn't a row for each of its ids")
         model = build(self.candidate, self.features, seed=0)
         try:
             model.load_state_dict(dict(self.weights))
@@ -137,6 +142,7 @@ class Checkpoint:
                     "(--candidates FILE --candidate NAME)"
                 )
             return cls(name=str(path), candidate=candidate, features=features, weights=tensors)
+        _refuse_code(about["candidate"], candidate, path)
         own = from_mapping(Candidate, about["candidate"], f"{path}: candidate")
         if candidate is not None and candidate.identity != own.identity:
             raise ConfigError(
@@ -152,6 +158,17 @@ class Checkpoint:
         )
 
 
+def _refuse_code(about: Any, given: Candidate | None, path: Path) -> None:
+    """A file doesn't get to say which code is imported; whoever runs the program does."""
+    architecture = about.get("architecture") if isinstance(about, dict) else None
+    is_ours = isinstance(architecture, str) and ":" not in architecture
+    if not is_ours and (given is None or given.architecture != architecture):
+        raise ConfigError(
+            f"{path}: is of {shown(architecture)}, which is code outside this program: if you "
+            "trust it, name it yourself (--candidates FILE --candidate NAME)"
+        )
+
+
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
@@ -161,20 +178,26 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
-            text = (file.metadata() or {}).get(_METADATA)
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError):
+        content = path.read_bytes()
+    except OSError as e:
+        raise DataError(f"{path}: can't be read: {e.strerror}") from None
+    if _is_pickled(content):
         return _unpickled(path), None
+    tensors, metadata = parse_tensors(content, str(path), DataError)
+    text = metadata.get(_METADATA)
     if text is None:
         return tensors, None
-    try:
-        about = json.loads(text)
-        if {"candidate", "features"} <= about.keys():
-            return tensors, about
-    except (ValueError, AttributeError):
-        pass
-    raise DataError(f"{path}: its metadata says nothing of a candidate: save the checkpoint again")
+    about = parse_json(text, f"{path}: metadata", DataError)
+    if not {"candidate", "features"} <= about.keys():
+        raise DataError(
+            f"{path}: its metadata says nothing of a candidate: save the checkpoint again"
+        )
+    return tensors, about
+
+
+def _is_pickled(content: bytes) -> bool:
+    """Whether a file begins as `torch.save` writes it: a zip archive, or a pickle before that."""
+    return content.startswith((b"PK\x03\x04", b"\x80\x02"))
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
@@ -182,9 +205,8 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
         # Nothing but tensors is unpickled.
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
-        reason = " ".join(str(e).split())[:200]
         raise DataError(
-            f"{path}: neither safetensors nor a state dict of torch: {reason}"
+            f"{path}: neither safetensors nor a state dict of torch: {cut(str(e))}"
         ) from None
     if not isinstance(tensors, dict) or not all(isinstance(v, Tensor) for v in tensors.values()):
         raise DataError(f"{path}: holds no state dict: save `model.state_dict()` alone")

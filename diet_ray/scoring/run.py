@@ -16,6 +16,7 @@ from diet_ray.distillation.config import DistillConfig, load_distill_config
 from diet_ray.distillation.proxy import Proxies
 from diet_ray.distillation.run import RunFolder, load_run_config
 from diet_ray.distillation.stream import StreamState
+from diet_ray.documents import load_json
 from diet_ray.errors import ConfigError, DataError, OutputError
 from diet_ray.memory.snapshot import Snapshots
 from diet_ray.models.catalogue import Candidate
@@ -81,8 +82,15 @@ def _prepared(settings: DistillConfig, out: Path, console: Console | None) -> Pr
     if not folder.exists("log/log.json"):
         folder.write(_ORIGIN, json.dumps(origin, indent=1).encode())
         with Progress(None, "prepare", console=console) as progress:
-            prepare(settings.source, schema, settings.stages, out / "log", progress.advance)
-    elif not folder.exists(_ORIGIN) or json.loads(folder.read(_ORIGIN)) != origin:
+            prepare(
+                settings.source,
+                schema,
+                settings.stages,
+                out / "log",
+                progress.advance,
+                intake=settings.intake,
+            )
+    elif not folder.exists(_ORIGIN) or load_json(out / _ORIGIN) != origin:
         raise OutputError(
             f"{out}: holds a log of another source, schema or stages: choose another --out"
         )

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from diet_ray.config import to_mapping
 from diet_ray.data.log import PreparedLog, Shard
+from diet_ray.documents import parse_json
 from diet_ray.errors import DataError, OutputError
 from diet_ray.influence.shard_pool import ShardPool
 from diet_ray.progress import Progress
@@ -183,11 +184,10 @@ def _claim(folder: Folder, about: dict[str, Any]) -> None:
         folder.write(_ABOUT, json.dumps(about, indent=1).encode())
         return
     try:
-        found = json.loads(folder.read(_ABOUT))
-    except ValueError as e:
+        content = folder.read(_ABOUT)
+    except OSError as e:
         raise OutputError(f"{folder}/{_ABOUT}: can't be read: {e}; delete the folder") from None
-    if not isinstance(found, dict):
-        raise OutputError(f"{folder}/{_ABOUT}: holds no keys: delete the folder")
+    found = parse_json(content, f"{folder}/{_ABOUT}", OutputError)
     wanted = json.loads(json.dumps(about))
     different = [key for key in about if key != _NAMES and found.get(key) != wanted[key]]
     if different:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from diet_ray.data.log import Shard
 from diet_ray.errors import DataError
+from diet_ray.parquet import decoding, open_parquet
 from diet_ray.scoring.config import RowScore
 from diet_ray.scoring.summary import Summary
 from diet_ray.storage import Folder
@@ -58,13 +59,13 @@ def write_shard(
 def read_summary(folder: Folder, shard: Shard) -> Summary:
     """Of a shard that is written. Raises `DataError` naming the file."""
     name = shard_file(shard)
-    try:
+    where = f"{folder}/{name}"
+    with decoding(where, DataError, "delete it"):
         with folder.filesystem.open_input_file(folder.path_of(name)) as file:
-            metadata = pq.ParquetFile(file).metadata
-        return Summary.from_json(metadata.metadata[_SUMMARY].decode())
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as e:
-        reason = " ".join(str(e).split())
-        raise DataError(f"{folder}/{name}: can't be read: {reason}; delete it") from None
+            metadata = open_parquet(file).metadata
+        if metadata.num_rows != shard.num_rows:
+            raise ValueError(f"{metadata.num_rows} rows where the log has {shard.num_rows}")
+        return Summary.from_json(metadata.metadata[_SUMMARY], where)
 
 
 def _column(values: np.ndarray) -> pa.Array:

@@ -9,10 +9,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
+from diet_ray.config import from_mapping
+from diet_ray.documents import parse_json
+from diet_ray.errors import DataError
 from diet_ray.scoring.config import RowScore
 
 List = Literal["helpful", "harmful", "influential", "redundant"]
@@ -29,6 +32,8 @@ values."""
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
+    allows_nan: ClassVar[bool] = True
+    """A score may be infinite."""
     num_rows: int
     total: float
     total_of_squares: float
@@ -68,6 +73,7 @@ class Moments:
 class Extremes:
     """The rows of a list, the first ones first, and the score they are in it for."""
 
+    allows_nan: ClassVar[bool] = True
     score: RowScore
     rows: tuple[int, ...]
     values: tuple[float, ...]
@@ -91,8 +97,8 @@ class Extremes:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    moments: Mapping[RowScore, Moments]
-    lists: Mapping[List, Extremes]
+    moments: dict[RowScore, Moments]
+    lists: dict[List, Extremes]
 
     @classmethod
     def of(
@@ -134,12 +140,6 @@ class Summary:
         )
 
     @classmethod
-    def from_json(cls, text: str) -> Summary:
-        content = json.loads(text)
-        return cls(
-            moments={n: Moments(**m) for n, m in content["moments"].items()},
-            lists={
-                n: Extremes(score=e["score"], rows=tuple(e["rows"]), values=tuple(e["values"]))
-                for n, e in content["lists"].items()
-            },
-        )
+    def from_json(cls, text: str | bytes, where: str = "a shard's summary") -> Summary:
+        """Raises `DataError` or `ConfigError` naming `where`."""
+        return from_mapping(cls, parse_json(text, where, DataError), where)

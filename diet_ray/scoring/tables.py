@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from diet_ray.documents import load_json
+from diet_ray.errors import DataError
+from diet_ray.parquet import decoding
 from diet_ray.scoring.score_log import SCORES, ScoredLog
 
 _SHOWN_ROWS = 5
@@ -22,11 +24,13 @@ def print_scored(scored: ScoredLog, console: Console) -> None:
     for name, m in scored.summary.moments.items():
         table.add_row(name, *(f"{x:.4g}" for x in (m.mean, m.sd, m.smallest, m.largest)))
     console.print(table)
-    content: dict[str, Any] = json.loads((scored.path / "summary.json").read_text("utf-8"))
-    for name, rows in content["lists"].items():
-        if rows:
-            by = scored.summary.lists[name].score
-            console.print(_list(name, by, rows[:_SHOWN_ROWS]))
+    path = scored.path / "summary.json"
+    content = load_json(path)
+    with decoding(str(path), DataError, "score again"):
+        for name, rows in content["lists"].items():
+            if rows:
+                by = scored.summary.lists[name].score
+                console.print(_list(name, by, rows[:_SHOWN_ROWS]))
     for reason in scored.skipped:
         console.print(f"Left out: {reason}", soft_wrap=True)
     console.print(

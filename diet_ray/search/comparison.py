@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.table import Table
 from diet_ray.config import to_mapping
 from diet_ray.data.log import PreparedLog
 from diet_ray.distillation.run import RunFolder, load_proxies, load_run_config
+from diet_ray.documents import load_json
 from diet_ray.errors import ConfigError
 from diet_ray.memory.dataset import DistilledDataset
 from diet_ray.models.catalogue import Candidate
@@ -104,7 +104,7 @@ def compare_run(
     run = RunFolder(path)
     dataset = DistilledDataset.load(run.distilled)
     log = PreparedLog.open(str(run.log))
-    manifest = json.loads((run.distilled / "manifest.json").read_text(encoding="utf-8"))
+    manifest = load_json(run.distilled / "manifest.json")
     distilled = DistilledSet(
         train=_training_rows(dataset),
         features=dataset.features,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -50,11 +51,18 @@ class Evaluation:
     `block_auc` are those of the ranking slice's blocks, None where a block has one class only.
     """
 
+    allows_nan: ClassVar[bool] = True
+    """Of log losses, when a training has diverged."""
     auc: float
     logloss: float
     regret_auc: float | None
     regret_logloss: float | None
     block_auc: tuple[float | None, ...]
+
+    def __post_init__(self) -> None:
+        for value in (self.auc, self.regret_auc, *self.block_auc):
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise ValueError(f"an AUC lies between 0 and 1, found {value}")
 
 
 def evaluation_rows(log: PreparedLog, num_rows: int) -> EvaluationRows:

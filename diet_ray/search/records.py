@@ -8,17 +8,19 @@ searches in the same file are left alone.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from diet_ray.config import from_mapping, to_mapping
-from diet_ray.errors import ConfigError, OutputError
+from diet_ray.documents import parse_json
+from diet_ray.errors import ConfigError, DataError, OutputError
 from diet_ray.models.catalogue import Candidate
 from diet_ray.search import results
 from diet_ray.search.run_set import DistilledRows
@@ -45,6 +47,14 @@ class TrialResult:
         return sum(r.evaluation.auc for r in self.runs) / len(self.runs) if self.runs else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """What a line must hold to be taken for a trial."""
+
+    runs: tuple[RunResult, ...]
+    num_reports: int
+
+
 class Records:
     """The trials of one search, in memory and, if there is a folder, on disk.
 
@@ -69,20 +79,18 @@ class Records:
     def _open(self, file: Path) -> None:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("a+", encoding="utf-8") as stream:
+            with file.open("a+b") as stream:
                 stream.seek(0)
-                text = stream.read()
-                if text and not text.endswith("\n"):
+                content = stream.read()
+                if content and not content.endswith(b"\n"):
                     # A line that a kill cut off; the next one shall not be joined to it.
-                    stream.write("\n")
+                    stream.write(b"\n")
         except OSError as e:
             raise OutputError(f"{file}: can't be written: {e.strerror or e}") from None
-        for line in text.splitlines():
-            try:
-                content = json.loads(line)
-                self._lines[content["key"]] = content
-            except (ValueError, KeyError, TypeError):
-                continue
+        for line in content.splitlines():
+            with contextlib.suppress(DataError):
+                found = parse_json(line, str(file), DataError)
+                self._lines[str(found.get("key"))] = found
 
     def key(self, candidate: Candidate) -> str:
         content = json.dumps({**self._about, "candidate": candidate.identity}, sort_keys=True)
@@ -91,26 +99,22 @@ class Records:
     def known(self, candidate: Candidate) -> TrialResult | None:
         """What is on record of a candidate that finished; one that failed is tried again."""
         line = self._lines.get(self.key(candidate))
-        try:
-            if line is None or line["error"] is not None:
-                return None
-            return TrialResult(
-                candidate=candidate,
-                runs=tuple(
-                    results.from_json({**run, "name": candidate.name}) for run in line["runs"]
-                ),
-                num_reports=int(line["num_reports"]),
-            )
-        except (KeyError, TypeError, ValueError):
+        if line is None or line.get("error", "") is not None:
             return None
+        try:
+            kept = from_mapping(_Kept, {k: line.get(k) for k in ("runs", "num_reports")}, "trial")
+        except ConfigError:
+            return None
+        runs = tuple(replace(run, name=candidate.name) for run in kept.runs)
+        return TrialResult(candidate=candidate, runs=runs, num_reports=kept.num_reports)
 
     def finished(self) -> list[TrialResult]:
         """All of this search that is on record, but for what failed."""
         found = []
         for key, line in self._lines.items():
             try:
-                candidate = from_mapping(Candidate, line["candidate"], "trials.jsonl")
-            except (ConfigError, KeyError, TypeError):
+                candidate = from_mapping(Candidate, line.get("candidate", {}), "trials.jsonl")
+            except ConfigError:
                 continue
             trial = self.known(candidate) if self.key(candidate) == key else None
             if trial is not None:
@@ -120,7 +124,7 @@ class Records:
     def seconds(self, candidates: Sequence[Candidate]) -> float:
         """How long searching had taken when the last of these was finished."""
         lines = [self._lines.get(self.key(c), {}) for c in candidates]
-        return max((float(line.get("search_seconds", 0.0)) for line in lines), default=0.0)
+        return max((_seconds(line.get("search_seconds")) for line in lines), default=0.0)
 
     def add(self, trial: TrialResult, search_seconds: float) -> None:
         """search_seconds: since the search began, earlier calls included."""
@@ -137,6 +141,11 @@ class Records:
         if self._file is not None:
             with self._file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
+
+
+def _seconds(value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < 1e12 else 0.0
 
 
 def digest(rows: DistilledRows) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from diet_ray.search.evaluation import Evaluation
+from diet_ray.config import from_mapping
 from diet_ray.search.runs import RunResult
 
 
@@ -16,10 +16,5 @@ def to_json(result: RunResult) -> dict[str, Any]:
 
 
 def from_json(content: Mapping[str, Any]) -> RunResult:
-    """Inverse of `to_json`. Raises KeyError, TypeError or ValueError if it isn't such a result."""
-    evaluation = dict(content["evaluation"])
-    evaluation["block_auc"] = tuple(evaluation["block_auc"])
-    curve = tuple((int(rows), float(loss)) for rows, loss in content["curve"])
-    return RunResult(
-        **{**content, "evaluation": Evaluation(**evaluation), "curve": curve},
-    )
+    """Inverse of `to_json`. Raises `ConfigError` if it isn't such a result."""
+    return from_mapping(RunResult, content, "result")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -77,6 +79,8 @@ class FullRunConfig:
 class RunResult:
     """What one run of one candidate with one seed gave and cost."""
 
+    allows_nan: ClassVar[bool] = True
+    """Of losses, when a training has diverged."""
     name: str
     seed: int
     evaluation: Evaluation
@@ -90,6 +94,11 @@ class RunResult:
     """(rows trained on, mean training loss since the point before)"""
     cpu_seconds: float | None = None
     """Of the process, training and evaluation; what other work on the machine hardly changes."""
+
+    def __post_init__(self) -> None:
+        spent = (self.train_seconds, self.evaluation_seconds, self.row_visits, self.num_steps)
+        if not all(0 <= value < math.inf for value in spent):
+            raise ValueError("seconds, row_visits and num_steps must be finite and at least 0")
 
     @property
     def seconds(self) -> float:

@@ -37,8 +37,11 @@ from typing import Any
 import numpy as np
 
 from diet_ray.config import from_mapping
+from diet_ray.documents import cut, shown
 from diet_ray.errors import ConfigError
 from diet_ray.models.catalogue import Candidate, default_candidates
+
+MAX_CANDIDATES = 10_000
 
 _ABBREVIATIONS = {
     "embedding_size": "e",
@@ -99,8 +102,11 @@ def candidates_from(content: Any, where: str) -> tuple[Candidate, ...]:
     settings: list[tuple[str, dict[str, Any]]] = []
     for kind, value in content.items():
         if kind not in kinds:
-            raise ConfigError(f"{where}: unknown key `{kind}`; {_suggest(str(kind), list(kinds))}")
+            raise ConfigError(
+                f"{where}: unknown key `{cut(str(kind))}`; {_suggest(str(kind), list(kinds))}"
+            )
         settings += kinds[kind](value, f"{where}: {kind}")
+    _check_number(len(settings), where)
     if not settings:
         raise ConfigError(f"{where}: no candidates; name at least one")
     return _named(settings)
@@ -112,15 +118,19 @@ def _imported(name: str, where: str) -> tuple[Candidate, ...]:
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as e:
+    except Exception as e:
+        # Whatever its module raises when it is run.
         raise ConfigError(
-            f"{where}: can't import `{name}`: {e}; expected `package.module:name`, a list, "
-            "`grid:` or `random:`"
+            f"{where}: can't import `{cut(name)}`: {cut(str(e))}; expected `package.module:name`, "
+            "a list, `grid:` or `random:`"
         ) from None
-    found = tuple(found() if callable(found) else found)
+    try:
+        found = tuple(found() if callable(found) else found)
+    except Exception as e:
+        raise ConfigError(f"{where}: `{cut(name)}`: {type(e).__name__}: {cut(str(e))}") from None
     names = [c.name for c in found if isinstance(c, Candidate)]
     if not found or len(names) < len(found):
-        raise ConfigError(f"{where}: `{name}`: expected candidates, found {found!r}")
+        raise ConfigError(f"{where}: `{name}`: expected candidates, found {shown(found)}")
     if len(set(names)) < len(names):
         raise ConfigError(f"{where}: `{name}`: two candidates have the same name; rename one")
     return found
@@ -128,16 +138,17 @@ def _imported(name: str, where: str) -> tuple[Candidate, ...]:
 
 def _listed(content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
     if not isinstance(content, list):
-        raise ConfigError(f"{where}: expected a list, found {content!r}")
+        raise ConfigError(f"{where}: expected a list, found {shown(content)}")
     for i, item in enumerate(content):
         if not isinstance(item, Mapping):
-            raise ConfigError(f"{where}[{i}]: expected keys of a candidate, found {item!r}")
+            raise ConfigError(f"{where}[{i}]: expected keys of a candidate, found {shown(item)}")
     return [(f"{where}[{i}]", dict(item)) for i, item in enumerate(content)]
 
 
 def _grid(content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
     keys = _checked_keys(content, where)
     choices = [_choices(key, content[key], f"{where}: {key}") for key in keys]
+    _check_number(math.prod(len(values) for values in choices), where)
     return [(where, dict(zip(keys, values, strict=True))) for values in itertools.product(*choices)]
 
 
@@ -161,8 +172,9 @@ def random_space(content: Any, where: str) -> tuple[int, int, dict[str, Range | 
     for name, value, least in (("num_samples", num_samples, 1), ("seed", seed, 0)):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ConfigError(
-                f"{where}: {name}: expected a whole number from {least}, found {value!r}"
+                f"{where}: {name}: expected a whole number from {least}, found {shown(value)}"
             )
+    _check_number(num_samples, where)
     types = typing.get_type_hints(Candidate)
     sources: dict[str, Range | list[Any]] = {}
     for key in keys:
@@ -181,6 +193,13 @@ def is_whole(key: str) -> bool:
     return typing.get_type_hints(Candidate)[key] is int
 
 
+def _check_number(num_candidates: int, where: str) -> None:
+    if num_candidates > MAX_CANDIDATES:
+        raise ConfigError(
+            f"{where}: {num_candidates} candidates; {MAX_CANDIDATES} at most, so list fewer values"
+        )
+
+
 def _draw(source: Range | list[Any], whole: bool, generator: np.random.Generator) -> Any:
     if isinstance(source, Range):
         return source.draw(generator, whole=whole)
@@ -189,12 +208,12 @@ def _draw(source: Range | list[Any], whole: bool, generator: np.random.Generator
 
 def _checked_keys(content: Any, where: str, *besides: str) -> list[str]:
     if not isinstance(content, Mapping):
-        raise ConfigError(f"{where}: expected keys of a candidate, found {content!r}")
+        raise ConfigError(f"{where}: expected keys of a candidate, found {shown(content)}")
     fields = [f.name for f in dataclasses.fields(Candidate) if f.init and f.name != "name"]
     for key in content:
         if key not in fields and key not in besides:
             raise ConfigError(
-                f"{where}: unknown key `{key}`; {_suggest(str(key), [*fields, *besides])}"
+                f"{where}: unknown key `{cut(str(key))}`; {_suggest(str(key), [*fields, *besides])}"
             )
     if "architecture" not in content:
         raise ConfigError(f"{where}: missing key `architecture`")
@@ -248,5 +267,5 @@ def readable_name(candidate: Candidate, varying: list[str]) -> str:
 
 
 def _suggest(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(cut(key), known, n=1, cutoff=0.5)
     return f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"

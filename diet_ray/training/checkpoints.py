@@ -12,15 +12,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-import safetensors
 import safetensors.torch
 from torch import Tensor
 
 from diet_ray.config import from_mapping, to_mapping
-from diet_ray.errors import DietError
+from diet_ray.documents import parse_json
+from diet_ray.errors import DataError, DietError
 from diet_ray.scoring.checkpoint import Checkpoint
 from diet_ray.storage import Folder
+from diet_ray.tensor_file import parse_tensors
 
 _SUFFIX = ".safetensors"
 _BEST = "best-"
@@ -32,6 +34,8 @@ _NUM_KEPT = 2
 class TrainState:
     """Where a run stands, beside its weights."""
 
+    allows_nan: ClassVar[bool] = True
+    """Of losses, when the training has diverged."""
     epoch: int = 0
     """Epochs that are finished, validation included."""
     row: int = 0
@@ -77,18 +81,17 @@ class Checkpoints:
         for name in reversed(self.names()):
             try:
                 self.load(name)
-            except (OSError, ValueError, KeyError, DietError, safetensors.SafetensorError):
+            except (OSError, DietError):
                 continue
             return name
         return None
 
     def load(self, name: str) -> tuple[TrainState, dict[str, Tensor]]:
-        """State, and tensors on the CPU. Raises OSError, ValueError or SafetensorError."""
-        content = self.folder.read(name)
-        tensors = safetensors.torch.load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        about = json.loads(header["__metadata__"][_METADATA])
-        return from_mapping(TrainState, about, f"{self.folder}/{name}"), tensors
+        """State, and tensors on the CPU. Raises OSError, or a `DietError` naming the file."""
+        where = f"{self.folder}/{name}"
+        tensors, metadata = parse_tensors(self.folder.read(name), where, DataError)
+        about = parse_json(metadata.get(_METADATA, ""), where, DataError)
+        return from_mapping(TrainState, about, where), tensors
 
     def save(self, state: TrainState, tensors: dict[str, Tensor]) -> None:
         """Writes one and removes those that are no longer kept. Raises `OutputError`."""

@@ -25,7 +25,8 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from diet_ray.cluster import unchanged_handler
 from diet_ray.data.log import PreparedLog
-from diet_ray.errors import ClusterError, describe
+from diet_ray.documents import parse_json
+from diet_ray.errors import ClusterError, DataError, DietError, describe
 from diet_ray.models.catalogue import Candidate
 from diet_ray.search import results
 from diet_ray.search.evaluation import NUM_BLOCKS, EvaluationRows
@@ -194,10 +195,11 @@ def write_result(folder: Folder, file: str, result: RunResult) -> None:
 def read_result(folder: Folder, file: str) -> RunResult | None:
     """A result kept earlier; None if there is none that can be read."""
     try:
-        content = json.loads(folder.read(file))
-        return results.from_json(content["result"]) if content["format"] == FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError):
+        content = parse_json(folder.read(file), f"{folder}/{file}", DataError)
+        kept = results.from_json(content.get("result", {}))
+    except (OSError, DietError):
         return None
+    return kept if content.get("format") == FORMAT else None
 
 
 def _train(

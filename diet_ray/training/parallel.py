@@ -32,6 +32,7 @@ from diet_ray.errors import ClusterError, ConfigError, DataError
 from diet_ray.models.base import Recommender
 from diet_ray.models.catalogue import Candidate, fields_of
 from diet_ray.models.layers import BatchPart, Dropout
+from diet_ray.parquet import decoding
 from diet_ray.scoring.checkpoint import Checkpoint
 from diet_ray.search.evaluation import Evaluation, EvaluationRows, evaluate
 from diet_ray.storage import Folder
@@ -315,7 +316,9 @@ class TrainPart:
                 f"{self._checkpoints.folder}/{name}: worker {self.peers.rank} can't read it ({e}): "
                 "the output folder must be one that all nodes see"
             ) from None
-        self._proxy.load_state(tensors)
+        where = f"{self._checkpoints.folder}/{name}"
+        with decoding(where, DataError, "it is of another model: delete it"):
+            self._proxy.load_state(tensors)
         return state
 
     def _train_epoch(self) -> None:

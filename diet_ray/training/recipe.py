@@ -16,6 +16,9 @@ ENOUGH_STEPS = 1_000
 """Of a distilled run. On a longer log a step may stand for more: what a short run's few steps, a
 hundred or two, can't afford, a thousand can, and steps are what a distilled run costs."""
 _USUAL_BATCH_SIZE = 512
+MAX_EPOCHS = 10_000
+MAX_BATCH_SHARE = 1_000_000
+"""A recipe ships with a set, whoever made it: none may ask for a training without end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +41,11 @@ class Recipe:
     """Steps of the table carry no row's logit past its target, see `reach`."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_share <= 0:
-            raise ValueError("epochs must be at least 1, batch_share above 0")
+        if not 1 <= self.epochs <= MAX_EPOCHS or not 0 < self.batch_share <= MAX_BATCH_SHARE:
+            raise ValueError(
+                f"epochs must lie from 1 to {MAX_EPOCHS}, batch_share above 0 and up to "
+                f"{MAX_BATCH_SHARE}"
+            )
         if self.residual_share < 0 or self.steps_per_step <= 0:
             raise ValueError("residual_share must be at least 0, steps_per_step above 0")
         if self.row_visit_fraction <= 0:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ray
 import ray.train
@@ -32,6 +32,7 @@ from diet_ray import errors
 from diet_ray.cluster import unchanged_handler
 from diet_ray.config import from_mapping, to_mapping
 from diet_ray.data.log import PreparedLog
+from diet_ray.documents import parse_json
 from diet_ray.errors import ClusterError, ConfigError, DietError, OutputError, describe
 from diet_ray.models.catalogue import Candidate, fields_of
 from diet_ray.progress import Progress
@@ -56,6 +57,8 @@ _FREE_KEYS = frozenset({"checkpoint_every_rows", "max_failures"})
 class TrainResult:
     """The content of train.json."""
 
+    allows_nan: ClassVar[bool] = True
+    """A training that diverged has a loss all the same."""
     candidate: Candidate
     seed: int
     log: str
@@ -165,15 +168,12 @@ def _claim(folder: Folder, about: dict[str, Any]) -> None:
             raise OutputError(f"{folder}: exists and holds no training run: choose another --out")
         folder.write(_ABOUT, json.dumps(about, indent=1).encode())
         return
-    try:
-        found = json.loads(folder.read(_ABOUT))
-        settings = found["config"]
-        different = [
-            k for k in about if k not in (_LOG_PATH, "config") and found.get(k) != about[k]
-        ]
-        different += [k for k, v in about["config"].items() if settings.get(k) != v]
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise OutputError(f"{folder}/{_ABOUT}: can't be read: {e}; delete the folder") from None
+    found = _read(folder, _ABOUT)
+    settings = found.get("config")
+    if not isinstance(settings, dict):
+        raise OutputError(f"{folder}/{_ABOUT}: has no `config`; delete the folder")
+    different = [k for k in about if k not in (_LOG_PATH, "config") and found.get(k) != about[k]]
+    different += [k for k, v in about["config"].items() if settings.get(k) != v]
     if different:
         raise OutputError(
             f"{folder}: holds a training run of another {' and '.join(different)}: "
@@ -182,11 +182,15 @@ def _claim(folder: Folder, about: dict[str, Any]) -> None:
 
 
 def _read_result(folder: Folder) -> TrainResult:
+    return from_mapping(TrainResult, _read(folder, RESULT), f"{folder}/{RESULT}")
+
+
+def _read(folder: Folder, name: str) -> dict[str, Any]:
     try:
-        content = json.loads(folder.read(RESULT))
-    except (OSError, ValueError) as e:
-        raise OutputError(f"{folder}/{RESULT}: can't be read: {e}") from None
-    return from_mapping(TrainResult, content, f"{folder}/{RESULT}")
+        content = folder.read(name)
+    except OSError as e:
+        raise OutputError(f"{folder}/{name}: can't be read: {e}") from None
+    return parse_json(content, f"{folder}/{name}", OutputError)
 
 
 def _train(work: TrainWork, workers: WorkersConfig, console: Console | None) -> None:

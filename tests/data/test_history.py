@@ -58,7 +58,7 @@ def test_histories_follow_the_definition(
         if end == restart and end:
             saved = history.to_table([f"u{k}" for k in range(4)])
             history = History(length)
-            history.restore(saved, int(columns(events)[3][end - 1]))
+            history.restore(saved, int(columns(events)[3][end - 1]), num_codes=1000)
     assert found == reference(events, length)
 
 

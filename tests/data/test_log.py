@@ -144,7 +144,7 @@ def test_what_is_no_log_is_named(tmp_path: Path, log: PreparedLog) -> None:
     content = json.loads(manifest.read_text())
     for broken, says in (
         ("{", r"log.json: can't be read"),
-        ("[]", r"log.json: can't be read"),
+        ("[]", r"log.json: expected a JSON object"),
         (
             json.dumps(content | {"format_version": 99}),
             r"log.json: format 99, this program reads 1",

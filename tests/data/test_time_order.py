@@ -44,6 +44,6 @@ def test_rows_older_than_the_log_are_refused_with_the_reason() -> None:
         checked([1_500_000], last_us=2_000_000)
     assert str(e.value) == (
         "a: row 1: 1970-01-01 00:00:01.500000+00:00 is older than the log's last row "
-        "(1970-01-01 00:00:02+00:00); only later rows can be appended, to add earlier ones prepare "
-        "the log again"
+        "(1970-01-01 00:00:02+00:00); only later rows can be appended: if these were added before, "
+        "there is nothing to do; to add earlier ones prepare the log again"
     )

@@ -11,7 +11,13 @@ from diet_ray.data.encoding import to_batch
 from diet_ray.errors import DataError
 from diet_ray.influence.config import InfluenceConfig
 from diet_ray.influence.reservoir import Reservoir
-from diet_ray.influence.shard_scores import ShardScores, StageScores, merge, score_shard
+from diet_ray.influence.shard_scores import (
+    ShardScores,
+    StageScores,
+    clip_factors,
+    merge,
+    score_shard,
+)
 from tests.influence.influence_model import FEATURES, TinyModel, autograd_gradients
 from tests.influence.small_log import NUM_STRATA, random_rows
 
@@ -111,3 +117,45 @@ def test_a_proxy_that_diverged_is_named(proxy: TinyModel):
     proxy.output.bias.data.fill_(float("nan"))
     with pytest.raises(DataError, match="proxy has diverged"):
         score(proxy, random_rows(70, 0, seed=0))
+
+
+def test_no_row_outweighs_all_others(proxy: TinyModel):
+    table = random_rows(600, 0, seed=3)
+    age = table["age"].to_numpy().copy()
+    age[77] = 1e6
+    hostile = table.set_column(table.column_names.index("age"), "age", pa.array(age))
+    everything = Reservoir(allocation=(600,) * NUM_STRATA, defensive_share=0.0, seed=2)
+    config = replace(CONFIG, batch_size=600)
+
+    plain = score(proxy, table, config, everything)
+    clipped = score(proxy, hostile, config, everything)
+    unclipped = score(proxy, hostile, replace(config, clip_ratio=1e12), everything)
+    assert (plain.num_clipped, clipped.num_clipped, unclipped.num_clipped) == (0, 1, 0)
+
+    influence = clipped.candidates["_influence"].to_numpy()
+    others = np.delete(influence, 77)
+    assert influence[77] == pytest.approx(10 * np.sort(influence)[592], rel=1e-4)
+    assert np.array_equal(others, np.delete(plain.candidates["_influence"].to_numpy(), 77))
+    # Without the limit, the row is all that is left of the stage's gradient.
+    assert unclipped.aggregate.last_layer.norm() > 1e3 * plain.aggregate.last_layer.norm()
+    assert clipped.aggregate.last_layer.norm() < 20 * plain.aggregate.last_layer.norm()
+
+    found = ShardScores.from_bytes(clipped.to_bytes())
+    assert found.num_clipped == 1
+    assert merge([found, plain], everything).num_clipped == 1
+
+
+@pytest.mark.parametrize(
+    ("scores", "clipped"),
+    [
+        ([], []),
+        ([0.0, 0.0], [0.0, 0.0]),
+        ([1.0], [1.0]),
+        ([1.0, 50.0], [1.0, 10.0]),
+        # 99 % of the rows have no gradient: the others are compared with each other.
+        ([0.0] * 300 + [1.0, 2.0, 900.0], [0.0] * 300 + [1.0, 2.0, 10.0]),
+    ],
+)
+def test_scores_are_clipped_by_hand(scores: list[float], clipped: list[float]):
+    found = torch.tensor(scores)
+    assert (found * clip_factors(found, 10.0)).tolist() == pytest.approx(clipped)

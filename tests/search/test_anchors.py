@@ -168,7 +168,7 @@ def test_anchors_of_a_comparison(tmp_path: Path) -> None:
         ("anchors: {lr: 0.7, dnn: 0.7, dnn-smal: 0.8}", "`dnn-smal` is none .* `dnn-small`"),
         ("anchors: {lr: 0.7, dnn: 0.8}", "2 anchors; give at least 3"),
         ("anchors: {lr: 0.7, dnn: 0.8, lr-slow: 73.1}", "`lr-slow`: expected an AUC .* 73.1"),
-        ("anchors: {lr: 0.7, dnn: [0.8, 1.0], lr-slow: 0.6}", "`dnn`: expected an AUC"),
+        ("anchors: {lr: 0.7, dnn: [0.8, 1.0], lr-slow: 0.6}", "dnn: expected a finite number"),
         ("anchors: {lr: 0.7, dnn: [], lr-slow: 0.6}", "`dnn`: expected an AUC"),
         ("anchors: {lr: 0.7, dnn: .nan, lr-slow: 0.6}", "`dnn`: expected an AUC"),
         ("anchors: {lr: good, dnn: 0.7, lr-slow: 0.6}", "anchors: lr: expected a number"),

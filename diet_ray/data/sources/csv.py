@@ -14,6 +14,7 @@ from diet_ray.data.sources.base import RawShard
 from diet_ray.data.sources.config import SourceConfig
 from diet_ray.data.sources.files import expand, filesystem_of, one_line
 from diet_ray.errors import DataError
+from diet_ray.parquet import decoding
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst")
 BLOCK_BYTES = 8 * 1024**2
@@ -69,14 +70,20 @@ class CsvFormat:
         line = start.split(b"\n", 1)[0].rstrip(b"\r").removeprefix(b"\xef\xbb\xbf")
         if not line:
             raise DataError(f"{file}: is empty; remove it from the paths")
+        if len(line) == BLOCK_BYTES:
+            raise DataError(f"{file}: its first line has no end; is it a CSV file?")
+        with decoding(file, DataError, "check `delimiter` and the first line"):
+            return self._names(line)
+
+    def _names(self, line: bytes) -> list[str]:
         # Arrow itself, so that quoting means here what it means when the rows are read.
         options = pa_csv.ReadOptions(autogenerate_column_names=True)
         parse = pa_csv.ParseOptions(delimiter=self.delimiter)
-        convert = pa_csv.ConvertOptions(column_types={}, strings_can_be_null=False)
-        try:
-            names = pa_csv.read_csv(pa.BufferReader(line + b"\n"), options, parse, convert)
-        except pa.ArrowException as e:
-            raise DataError(f"{file}: can't be read as CSV: {one_line(e)}") from None
+        first = pa_csv.read_csv(pa.BufferReader(line + b"\n"), options, parse)
+        # As text: a column may be named 007.
+        kinds = dict.fromkeys(first.column_names, pa.string())
+        convert = pa_csv.ConvertOptions(column_types=kinds, strings_can_be_null=False)
+        names = pa_csv.read_csv(pa.BufferReader(line + b"\n"), options, parse, convert)
         return [str(names[i][0].as_py()).strip() for i in range(names.num_columns)]
 
     def count_rows(self, file: str, column: str) -> int:
@@ -91,6 +98,7 @@ class CsvFormat:
     ) -> pa_csv.CSVStreamingReader:
         names = self.header(file)
         wanted = names if columns is None else columns
+        check_columns(names, wanted, file)
         system, path = filesystem_of(file)
         return pa_csv.open_csv(
             system.open_input_stream(path, compression=_compression(path)),

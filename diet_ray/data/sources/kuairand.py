@@ -87,7 +87,7 @@ class KuaiRandSource:
             if not sources or not others:
                 continue
             found = _FORMAT.header(sources[0])
-            columns = tuple(c for c in others if c in found)
+            columns = tuple(c for c in others if c in found and c != key)
             if columns:
                 features.append(_feature_table(sources, key, columns, scratch))
                 others = [c for c in others if c not in columns]
@@ -144,9 +144,9 @@ def _feature_table(
             if "tag" in arrays:
                 arrays["tag"] = pc.split_pattern(arrays["tag"], ",")
             tables.append(pa.table({key: _ids(table, key, shard), **arrays}))
-    features = pa.concat_tables(tables)
-    if not features.num_rows:
+    if not any(table.num_rows for table in tables):
         raise DataError(f"{files[0]}: holds no rows")
+    features = pa.concat_tables(tables)
     ids = features[key].to_numpy()
     if (np.diff(ids) <= 0).any():
         order = np.argsort(ids, kind="stable")

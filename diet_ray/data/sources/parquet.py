@@ -12,8 +12,9 @@ from diet_ray.data.rows import check_columns, normalise
 from diet_ray.data.schema import Schema
 from diet_ray.data.sources.base import RawShard
 from diet_ray.data.sources.config import SourceConfig
-from diet_ray.data.sources.files import expand, filesystem_of, one_line
+from diet_ray.data.sources.files import expand, filesystem_of
 from diet_ray.errors import DataError
+from diet_ray.parquet import decoding, open_parquet
 
 SUFFIXES = (".parquet", ".pq")
 SHARD_ROWS = 262_144
@@ -47,37 +48,40 @@ class ParquetSource:
         return cls(schema=schema, shards=tuple(shards), sort=config.sort)
 
     def read(self, shard: RawShard) -> Iterator[pa.Table]:
-        groups = range(shard.first_row_group, shard.first_row_group + shard.num_row_groups)
         row = shard.first_row
         end = shard.first_row + shard.num_rows
+        for table in self._tables(shard):
+            yield normalise(table, self.schema, file=shard.file, first_row=row)
+            row += table.num_rows
+        if row != end:
+            raise DataError(f"{shard.file}: {end - row} rows fewer than its footer says")
+
+    def _tables(self, shard: RawShard) -> Iterator[pa.Table]:
+        """The schema's columns, decoded and validated, a piece at a time."""
+        groups = range(shard.first_row_group, shard.first_row_group + shard.num_row_groups)
+        row = shard.first_row
         batches = _open(shard.file).iter_batches(
             BATCH_ROWS, row_groups=groups, columns=list(self.schema.columns), use_threads=False
         )
-        try:
-            for batch in batches:
-                table = pa.Table.from_batches([batch])
-                yield normalise(table, self.schema, file=shard.file, first_row=row)
-                row += batch.num_rows
-        except (pa.ArrowException, OSError) as e:
-            raise DataError(
-                f"{shard.file}: can't be read after row {row}: {one_line(e)}; the file is damaged "
-                "or was cut off, write it again"
-            ) from None
-        if row != end:
-            raise DataError(f"{shard.file}: {end - row} rows fewer than its footer says")
+        while True:
+            where = f"{shard.file}: after row {row}"
+            with decoding(where, DataError, "the file is damaged or was cut off, write it again"):
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                batch.validate(full=True)
+            yield pa.Table.from_batches([batch])
+            row += batch.num_rows
 
 
 def _open(file: str) -> pq.ParquetFile:
     system, path = filesystem_of(file)
-    try:
-        return pq.ParquetFile(system.open_input_file(path), pre_buffer=False)
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such file") from None
-    except (pa.ArrowException, OSError) as e:
-        raise DataError(
-            f"{file}: not a whole Parquet file ({one_line(e)}); it was cut off or is of another "
-            "format"
-        ) from None
+    with decoding(file, DataError, "it was cut off, or is no Parquet file"):
+        try:
+            source = system.open_input_file(path)
+        except FileNotFoundError:
+            raise DataError(f"{file}: no such file") from None
+        return open_parquet(source)
 
 
 def _check_same_types(

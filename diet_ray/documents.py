@@ -1,0 +1,167 @@
+"""JSON and YAML from files that anybody may have written or broken.
+
+The one place where what can't be parsed becomes a `DietError` that names the file. Both readers
+refuse a key that is given twice (whichever counted, the other would be ignored without a word),
+text that no file could hold, and a document deeper or larger than any that this project writes.
+YAML is the safe kind (no tag makes an object), and aliases may not multiply what is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diet_ray.errors import DataError, DietError
+
+MAX_YAML_BYTES = 1 << 20
+"""A configuration is written by hand."""
+MAX_JSON_BYTES = 1 << 28
+"""Manifests grow by some hundred bytes a shard."""
+MAX_DEPTH = 64
+MAX_YAML_NODES = 100_000
+"""Of a document as it reads once every alias is replaced by what it stands for."""
+MAX_SHOWN = 200
+"""Characters of a value, a key or a reason in a message."""
+
+
+def load_json(path: Path, error: type[DietError] = DataError) -> dict[str, Any]:
+    """The mapping in a JSON file. Raises `error` naming the file."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except (OSError, ValueError) as e:
+        raise error(f"{path}: can't be read: {e}") from None
+    return parse_json(content, str(path), error)
+
+
+def parse_json(content: bytes | str, where: str, error: type[DietError]) -> dict[str, Any]:
+    """The mapping in a JSON document. Raises `error` naming `where`, and what is wrong."""
+    if len(content) > MAX_JSON_BYTES:
+        raise error(f"{where}: {len(content)} bytes are more than {MAX_JSON_BYTES}")
+    try:
+        found = json.loads(content, object_pairs_hook=_unique)
+        _check(found, MAX_DEPTH)
+    except (ValueError, RecursionError) as e:
+        # UnicodeDecodeError and JSONDecodeError are ValueErrors, as is a number too long to read.
+        raise error(f"{where}: can't be read as JSON: {_reason(e)}") from None
+    if not isinstance(found, dict):
+        raise error(f"{where}: expected a JSON object, found {type(found).__name__}")
+    return found
+
+
+def parse_yaml(content: bytes, where: str, error: type[DietError]) -> dict[str, Any]:
+    """The mapping in a YAML document. Raises `error` naming `where`, and what is wrong."""
+    if len(content) > MAX_YAML_BYTES:
+        raise error(f"{where}: {len(content)} bytes are more than {MAX_YAML_BYTES}")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise error(f"{where}: can't be read: {e}") from None
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is not None:
+                _measure(node)
+            found = None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+        _check(found, MAX_DEPTH)
+    except RecursionError:
+        raise error(f"{where}: not valid YAML: nested too deeply") from None
+    except Exception as e:
+        # PyYAML lets whatever its constructors raise through, say for a date of month 13.
+        raise error(f"{where}: not valid YAML: {_reason(e)}") from None
+    if not isinstance(found, dict):
+        raise error(f"{where}: expected `key: value` lines, found {type(found).__name__}")
+    return found
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: its `repr`, cut off if it is long."""
+    try:
+        return cut(repr(value))
+    except ValueError:
+        # A whole number with more digits than Python prints.
+        return f"a {type(value).__name__} of great length"
+
+
+def cut(text: str) -> str:
+    """Text on one line, cut off if it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}…"
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which refuses a key that is given twice in one mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable):
+                if key in seen:
+                    raise ValueError(f"key {shown(key)} is given twice")
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {shown(twice)} is given twice")
+    return found
+
+
+def _measure(root: yaml.Node) -> None:
+    """Raises ValueError if aliases make more of a document than may be, or lead back to it."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size(node: yaml.Node) -> int:
+        identity = id(node)
+        if identity in open_nodes:
+            raise ValueError("an alias stands for what it is part of")
+        if identity not in sizes:
+            open_nodes.add(identity)
+            children: list[yaml.Node] = []
+            if isinstance(node, yaml.MappingNode):
+                children = [part for pair in node.value for part in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                children = node.value
+            sizes[identity] = 1 + sum(size(child) for child in children)
+            open_nodes.remove(identity)
+        return sizes[identity]
+
+    if size(root) > MAX_YAML_NODES:
+        raise ValueError(f"more than {MAX_YAML_NODES} values, aliases counted each time")
+
+
+def _check(value: Any, depth: int) -> None:
+    """Raises ValueError for nesting that is too deep, halves of surrogate pairs, huge numbers."""
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, int):
+        if not -(2**64) < value < 2**64:
+            raise ValueError(f"{shown(value)} is too large for a number")
+    elif isinstance(value, dict | list):
+        if depth == 0:
+            raise ValueError(f"nested deeper than {MAX_DEPTH}")
+        for item in value:
+            _check(item, depth - 1)
+        if isinstance(value, dict):
+            for item in value.values():
+                _check(item, depth - 1)
+
+
+def _reason(error: BaseException) -> str:
+    return cut(str(error)) or type(error).__name__

@@ -1,0 +1,1 @@
+"""Fuzzing of every reader of files: what is refused, what is taken, and that neither harms."""
