@@ -325,7 +325,7 @@ def test_a_folder_without_a_set(tmp_path: Path) -> None:
         ({"num_slots": "many"}, "num_slots: expected a whole number"),
         ({"num_slots": 7}, r"memory\.parquet: 20 slots where manifest\.json says 7"),
         ({"num_rows_seen": 0}, "must be above 0"),
-        ({"recipe": {"epochs": 0}}, "recipe: epochs must be"),
+        ({"recipe": {"epochs": 0}}, "recipe: epochs must lie"),
         ({"files": {}}, r"names no memory\.parquet"),
         (
             {"files": {"../../etc/passwd": {"num_bytes": 1, "sha256": ""}}},
