@@ -22,6 +22,7 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     ray.init(
+        address="local",
         num_cpus=2,
         object_store_memory=200 * 1024**2,
         include_dashboard=False,

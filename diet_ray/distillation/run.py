@@ -36,7 +36,7 @@ from diet_ray.distillation.pipeline import (
 from diet_ray.distillation.proxy import Proxies
 from diet_ray.distillation.stream import StreamState
 from diet_ray.documents import load_json
-from diet_ray.errors import ConfigError, DataError, OutputError
+from diet_ray.errors import ClusterError, ConfigError, DataError, OutputError
 from diet_ray.influence.pool import ScoringPool
 from diet_ray.memory.actor import MemoryClient
 from diet_ray.memory.dataset import DistilledDataset
@@ -84,8 +84,8 @@ def distill(config: DistillConfig, path: Path, console: Console | None = None) -
             if not (run.log / "log.json").exists():
                 _prepare(run, config, console)
             return _distil_remaining(run, config, console, observers)
-    except (ConfigError, DataError):
-        # What is wrong with the log or the configuration shows before the first commit. Any other
+    except (ClusterError, ConfigError, DataError):
+        # What is wrong with log, configuration or cluster shows before the first commit. Any other
         # error leaves the run: its storage may answer later, or another driver have taken it over.
         if is_new and not Snapshots(Folder.at(run.memory) / "stages").stages():
             shutil.rmtree(run.path)

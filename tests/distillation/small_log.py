@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from diet_ray.data.encoding import Scale
 from diet_ray.data.log import PreparedLog, Shard, Stage
 from diet_ray.data.schema import Field, Label, Schema, Timestamp
 from diet_ray.data.stages import StageConfig
@@ -92,6 +93,6 @@ def small_log(
         stages=tuple(stages),
         fingerprint="small",
         num_strata=NUM_STRATA,
-        scales={},
+        scales={"price": Scale(mean=0.0, sd=1.0)},
         generation=0,
     )
