@@ -97,13 +97,14 @@ def test_rec_tmall_with_and_without_a_header(tmp_path: Path) -> None:
         write(
             raw / "product",
             separator.join(("item_id", "title", "pict_url", "category", "brand_id", "seller_id")),
-            separator.join(("14863", "连衣裙", "x.jpg", "50-3", "b1", "s1")),
+            separator.join(("14863", "连衣裙", "x.jpg", "50-3", "b1", "店1")),
             encoding="gb18030",
         )
         log = prepared(raw, tmp_path / f"out-{name}", label="buy")
         assert log.column("item_id") == [14863, 14863, 9]
         assert log.column("label") == [0, 0, 1]
         assert log.column("category") == ["50-3", "50-3", None]
+        assert log.column("seller_id") == ["店1", "店1", None]
         assert times(log.rows)[0] == "2014-05-01 10:00"
         assert log.column("hour") == [18, 18, 18]
     reviews = write(tmp_path / "review", "item_id,user_id,feedback,gmt_create", "1,2,good,x")
