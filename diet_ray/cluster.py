@@ -27,7 +27,7 @@ def connect(
     """Joins the running cluster (`address`, or RAY_ADDRESS), or starts a local one.
 
     What follows `address` is for a local cluster; Ray chooses what is left out. Does nothing when
-    already connected. Raises `ClusterError` if the address doesn't answer.
+    already connected. Raises `ClusterError` if the address doesn't answer, or Ray doesn't start.
     """
     if ray.is_initialized():
         return
@@ -49,7 +49,11 @@ def connect(
                 logging_level=logging.ERROR,
                 configure_logging=True,
             )
-    except (ConnectionError, ValueError, RuntimeError) as e:
+    except Exception as e:
+        # Ray raises plain ones when a node takes too long to start.
+        if target is None:
+            advice = "look whether the machine is too busy or short of memory, then try again"
+            raise ClusterError(f"can't start Ray on this machine: {e}; {advice}") from None
         raise ClusterError(f"can't connect to Ray at {target}: {e}") from None
 
 

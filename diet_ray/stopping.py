@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-GRACE_S = 2.5
+GRACE_S = 2.0
 _WORDS_S = 0.3
 _last_words: list[Callable[[], None]] = []
 

@@ -6,14 +6,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+import ray
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def test_the_tutorial_runs(tmp_path: Path) -> None:
+def test_the_tutorial_runs(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
+    # One cluster is enough for both processes.
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     notebook = nbformat.read(tmp_path / "examples" / "tutorial.ipynb", as_version=4)
     nbformat.validate(notebook)
