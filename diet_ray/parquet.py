@@ -23,8 +23,6 @@ constant columns stays far below."""
 SMALL_BYTES = 1 << 26
 """What any file may decode to, however small it is."""
 
-_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
-
 
 @contextlib.contextmanager
 def decoding(where: str, error: type[DietError], remedy: str = "") -> Iterator[None]:
@@ -55,7 +53,7 @@ def read_whole(content: bytes | memoryview, columns: list[str] | None = None) ->
         for name in columns or ():
             if name not in file.schema_arrow.names:
                 raise ValueError(f"no column `{name}`")
-        decoded = _decoded_bytes(file.metadata)
+        decoded = _decoded_bytes(file)
         if decoded > SMALL_BYTES + MAX_EXPANSION * len(content):
             raise ValueError(f"its {len(content)} bytes claim to hold {decoded}")
         table = file.read(columns=columns, use_threads=False)
@@ -65,20 +63,27 @@ def read_whole(content: bytes | memoryview, columns: list[str] | None = None) ->
     return table
 
 
-def _decoded_bytes(metadata: pq.FileMetaData) -> int:
-    """Of all columns, texts counted as they lie in the file's uncompressed pages."""
-    total = 0
-    for i in range(metadata.num_row_groups):
-        group = metadata.row_group(i)
-        for j in range(group.num_columns):
-            column = group.column(j)
-            width = _WIDTHS.get(column.physical_type)
-            total += (
-                max(0, column.num_values) * width
-                if width
-                else max(0, column.total_uncompressed_size)
-            )
-    return total
+def _decoded_bytes(file: pq.ParquetFile) -> int:
+    """Of all columns; lists of any length and texts count as they lie in uncompressed pages.
+
+    From the footer's schema and row groups alone: to ask pyarrow for a broken column's own metadata
+    ends the process.
+    """
+    metadata = file.metadata
+    pages = sum(
+        max(0, metadata.row_group(i).total_byte_size) for i in range(metadata.num_row_groups)
+    )
+    return pages + metadata.num_rows * sum(_width(kind) for kind in file.schema_arrow.types)
+
+
+def _width(kind: pa.DataType) -> int:
+    """Bytes of a value; 0 if they differ."""
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size) * _width(kind.value_type)
+    try:
+        return -(-int(kind.bit_width) // 8)
+    except ValueError:
+        return 0
 
 
 def _reason(error: Exception) -> str:

@@ -7,6 +7,7 @@ what `torch.save` wrote) does as well for a candidate that is given beside it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -187,7 +188,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     text = metadata.get(_METADATA)
     if text is None:
         return tensors, None
-    about = parse_json(text, f"{path}: metadata", DataError)
+    about: dict[str, Any] = {}
+    with contextlib.suppress(DataError):
+        about = parse_json(text, str(path), DataError)
     if not {"candidate", "features"} <= about.keys():
         raise DataError(
             f"{path}: its metadata says nothing of a candidate: save the checkpoint again"

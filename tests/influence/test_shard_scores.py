@@ -18,6 +18,8 @@ from diet_ray.influence.shard_scores import (
     merge,
     score_shard,
 )
+from diet_ray.models.catalogue import Candidate, build
+from diet_ray.training.loop import predict
 from tests.influence.influence_model import FEATURES, TinyModel, autograd_gradients
 from tests.influence.small_log import NUM_STRATA, random_rows
 
@@ -119,11 +121,15 @@ def test_a_proxy_that_diverged_is_named(proxy: TinyModel):
         score(proxy, random_rows(70, 0, seed=0))
 
 
-def test_no_row_outweighs_all_others(proxy: TinyModel):
+def test_no_row_outweighs_all_others():
+    proxy = build(Candidate(name="dnn", architecture="dnn", hidden_sizes=(8,)), FEATURES, seed=0)
     table = random_rows(600, 0, seed=3)
-    age = table["age"].to_numpy().copy()
+    age, label = (table[name].to_numpy().copy() for name in ("age", "_label"))
     age[77] = 1e6
     hostile = table.set_column(table.column_names.index("age"), "age", pa.array(age))
+    # The label that the model is surest of not to come.
+    label[77] = float(predict(proxy, to_batch(hostile, FEATURES))[77] < 0)
+    hostile = hostile.set_column(table.column_names.index("_label"), "_label", pa.array(label))
     everything = Reservoir(allocation=(600,) * NUM_STRATA, defensive_share=0.0, seed=2)
     config = replace(CONFIG, batch_size=600)
 

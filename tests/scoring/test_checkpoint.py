@@ -226,7 +226,7 @@ def test_foreign_files_are_named(tmp_path: Path):
         Checkpoint.load(missing, FEATURES)
     text = tmp_path / "text.pt"
     text.write_text("hello")
-    with pytest.raises(DataError, match=rf"^{text}: neither safetensors nor a state dict"):
+    with pytest.raises(DataError, match=rf"^{text}: no whole safetensors file"):
         Checkpoint.load(text, FEATURES, candidate("dnn"))
     training = tmp_path / "training.pt"
     torch.save({"epoch": 3, "model": trained().model.state_dict()}, training)
