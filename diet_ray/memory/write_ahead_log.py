@@ -66,7 +66,7 @@ class WriteAheadLog:
         self._writable = False
         self.take_over()
         for segment in self.read():
-            if self.folder.is_local and segment.good_bytes < segment.num_bytes:
+            if segment.good_bytes < segment.num_bytes and not _is_single(segment.name):
                 self._open(segment.name)
                 assert self._file is not None
                 self._file.truncate(segment.good_bytes)
@@ -82,14 +82,14 @@ class WriteAheadLog:
             if content is None:
                 # Gone since the listing: only an owner removes segments.
                 raise DistilledSetError(f"{where}: has gone: the memory is in use")
-            if self.folder.is_local:
+            if _is_single(name):
+                records = _single(content, where)
+                good_bytes = len(content) if records else 0
+            else:
                 records, good_bytes = scan(content, where)
                 # A segment's first record is written at once, so no crash can have torn it.
                 if not records or (good_bytes < len(content) and name != names[-1]):
                     raise DistilledSetError(damaged(where, good_bytes))
-            else:
-                records = _single(content, where)
-                good_bytes = len(content) if records else 0
             yield Segment(name, records, good_bytes, len(content))
 
     def take_over(self) -> None:
@@ -108,7 +108,8 @@ class WriteAheadLog:
         if not self._writable:
             raise OutputError(f"{self.folder}: an earlier write failed: begin again")
         record = [_header(payload), payload]
-        if not self.folder.is_local:
+        # A memory that was brought here from elsewhere ends in a segment that takes no more.
+        if not self.folder.is_local or _is_single(self._names[-1]):
             self._writable = False
             self._write_segment(b"".join(record))
             self._writable = True
@@ -222,6 +223,11 @@ def _single(content: bytes, where: str) -> list[bytes]:
         if whole and len(content) < _HEADER_BYTES + length:
             return []
     raise DistilledSetError(damaged(where, 0))
+
+
+def _is_single(name: str) -> bool:
+    """Whether a segment was written elsewhere than on a local disk, and so is one record."""
+    return "-" in name
 
 
 def _number(name: str) -> int:

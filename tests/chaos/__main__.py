@@ -11,7 +11,6 @@ import os
 # One thread a process: results are bit-identical only at a fixed thread count.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
 
 import argparse
 import json

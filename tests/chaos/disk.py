@@ -22,6 +22,8 @@ import pytest
 
 from tests.chaos.faults import Crash, Fault
 
+_WHOLE_BYTES = 2048
+"""Longer writes are cut."""
 Names = dict[str, int | None]
 """Entries of a folder: the inode of a file, None for a folder."""
 
@@ -63,10 +65,16 @@ class Disk:
         if kind in ("torn", "crash torn"):
             os.write(descriptor, content[: len(content) * 2 // 3])
             self._fail(kind)
-        if kind in ("error", "error after", "late"):
+        if kind in ("error", "late"):
             raise OSError(errno.EIO, "Input/output error")
+        if kind == "crash":
+            self._fail(kind)
         # As a signal or a nearly full disk may cut it; the caller writes the rest.
-        return os.write(descriptor, content[: max(1, len(content) // 2)])
+        part = content[: len(content) // 2] if len(content) > _WHOLE_BYTES else content
+        num_bytes = os.write(descriptor, part)
+        if kind is not None:
+            self._fail(kind)
+        return num_bytes
 
     def fsync(self, descriptor: int) -> None:
         kind = self._next_fault()

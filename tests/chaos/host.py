@@ -23,8 +23,6 @@ from tests.chaos.filesystem import FaultyStore
 from tests.chaos.ledger import Ledger
 from tests.chaos.schedule import Schedule
 
-MAX_OPENINGS = 20
-
 
 class MemoryDied(Exception):
     """The memory's process died during a call, and another one is up."""
@@ -64,8 +62,8 @@ class Host:
             name = "s3" if schedule.storage == "object store" else "hdfs"
             self.storage = FaultyStore(root, name, schedule.faults)
             self.folder = Folder(pafs.PyFileSystem(self.storage), "memory")
+            # The same folder as somebody sees it to whom nothing happens.
             self.seen = Folder.at(root / "memory")
-        """The same folder as somebody sees it to whom nothing happens."""
 
     def call(self, ask: Callable[[MemoryStore], Any]) -> Any:
         """One call of the memory. Raises `MemoryDied`, or `DriverDied` if the driver went too."""

@@ -10,6 +10,7 @@ from tests.chaos.processes import descendants, kill
 
 Victim = Literal["scorer", "memory", "worker node", "driver", "all"]
 VICTIMS: tuple[Victim, ...] = ("scorer", "memory", "worker node", "driver", "all")
+STARTS = 3
 STORE_BYTES = 100 * 1024**2
 _TITLES = {"scorer": "ray::MapWorker", "memory": "ray::MemoryActor"}
 # A dead node is known to be dead after three seconds.
@@ -24,17 +25,24 @@ class Nodes:
         self._num_uses = 0
 
     def address(self) -> str:
-        if self._cluster is None:
-            self._cluster = Cluster(
-                initialize_head=True,
-                head_node_args={
-                    "num_cpus": 1,
-                    "object_store_memory": STORE_BYTES,
-                    "include_dashboard": False,
-                    "_system_config": _HEALTH_CHECK,
-                },
-            )
-            self._add_worker()
+        for attempt in range(1, STARTS + 1):
+            if self._cluster is not None:
+                break
+            self._cluster = Cluster(shutdown_at_exit=True)
+            try:
+                self._cluster.add_node(
+                    num_cpus=1,
+                    object_store_memory=STORE_BYTES,
+                    include_dashboard=False,
+                    _system_config=_HEALTH_CHECK,
+                )
+                self._add_worker()
+            except Exception:
+                # Ray waits half a minute for a node, which a busy machine may need for longer.
+                self.close()
+                if attempt == STARTS:
+                    raise
+        assert self._cluster is not None
         return str(self._cluster.address)
 
     def _add_worker(self) -> None:

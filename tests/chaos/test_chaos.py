@@ -25,7 +25,7 @@ def test_a_schedule_is_its_seed() -> None:
     assert ClusterSchedule.of(7) == ClusterSchedule.of(7)
     drawn = [Schedule.of(seed) for seed in range(100)]
     assert {s.storage for s in drawn} == set(STORAGES)
-    assert len({f.kind for s in drawn for f in s.faults}) == 13
+    assert len({f.kind for s in drawn for f in s.faults}) == 12
 
 
 def test_a_run_with_real_kills(tmp_path: Path) -> None:

@@ -52,6 +52,16 @@ def test_records_can_be_appended_after_a_replay(folder: Folder) -> None:
     assert list(open_log(folder).replay()) == [*RECORDS, b"later"]
 
 
+def test_a_log_from_elsewhere_goes_on_on_a_local_disk(tmp_path: Path) -> None:
+    written(Folder(pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem()), "log"))
+    log = open_log(tmp_path / "log")
+    assert list(log.replay()) == RECORDS
+    log.append(b"fifth")
+    log.append(b"sixth")
+    log.close()
+    assert list(open_log(tmp_path / "log").replay()) == [*RECORDS, b"fifth", b"sixth"]
+
+
 def test_restart_leaves_one_record(folder: Folder) -> None:
     log = written(folder)
     log.restart(b"anew")
