@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 
 from diet_ray.errors import DistilledSetError
+from diet_ray.memory.snapshot import Snapshots
 from diet_ray.memory.store import MemoryStore
 from diet_ray.memory.update import Update, pack
 from diet_ray.memory.write_ahead_log import WriteAheadLog
@@ -73,3 +75,45 @@ def test_records_of_the_first_format_name_no_past_drivers(tmp_path: Path) -> Non
     store = MemoryStore(tmp_path)
     assert store.begin("new").epoch == 5
     store.close()
+
+
+def test_two_writers_elsewhere_replace_none_of_each_other_s_segments(place: Folder) -> None:
+    first = WriteAheadLog(place, lambda name: None)
+    first.restart(b"beginning")
+    second = WriteAheadLog(place, lambda name: None)
+    assert list(second.replay()) == [b"beginning"]
+    first.append(b"late")
+    second.append(b"counts")
+    third = WriteAheadLog(place, lambda name: None)
+    assert sorted(third.replay()) == [b"beginning", b"counts", b"late"]
+
+
+def test_a_late_file_of_a_stage_replaces_none_that_counts(place: Folder) -> None:
+    class Replaced(Exception):
+        pass
+
+    def stop(name: str) -> None:
+        if name == "snapshot.after-state":
+            raise Replaced
+
+    def write(snapshots: Snapshots, slots: pa.Table) -> None:
+        snapshots.write(
+            slots,
+            {"proxy": bytes(slots.num_rows)},
+            epoch=1,
+            stage=0,
+            sequence=0,
+            content_hash="",
+            update_hashes=(),
+            next_slot=9,
+            total_weight=1.0,
+        )
+
+    kept = make_slots(4)
+    snapshots = Snapshots(place)
+    write(snapshots, kept)
+    with pytest.raises(Replaced):
+        write(Snapshots(place, on_crash_point=stop), make_slots(9, seed=1))
+    committed = snapshots.read(0)
+    assert snapshots.slots(committed).equals(kept)
+    assert snapshots.state(committed) == {"proxy": bytes(4)}
