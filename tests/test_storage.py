@@ -110,7 +110,7 @@ def test_tables(tmp_path: Path) -> None:
         folder.read_table("missing.parquet")
     whole = folder.read("t.parquet")
     folder.write("t.parquet", whole[:-9])
-    with pytest.raises(DataError, match=r"t\.parquet: can't be read as Parquet"):
+    with pytest.raises(DataError, match=r"t\.parquet: can't be read: Parquet magic bytes"):
         folder.read_table("t.parquet")
 
 

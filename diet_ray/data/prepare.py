@@ -179,8 +179,8 @@ def append(
 def _claim(folder: Folder) -> None:
     try:
         names = folder.names()
-    except OSError:
-        raise OutputError(f"{folder}: is no folder; choose another") from None
+    except OutputError as e:
+        raise OutputError(f"{e}: is it a folder?") from None
     if MARKER in names and MANIFEST not in names:
         _delete_all(folder)
     elif names:

@@ -111,6 +111,9 @@ def _categories(values: pa.Array, column: str, origin: Origin) -> pa.Array:
             column, f"a categorical field can't be read from type {kind}; use text or int"
         )
     if pa.types.is_floating(kind) and values.null_count < len(values):
+        if pa.types.is_float16(kind):
+            # Arrow has no arithmetic for them.
+            values, kind = values.cast(pa.float32()), pa.float32()
         # NaN is how a missing value looks once a reader has turned whole numbers into floats.
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, kind), values)
         # As whole numbers are written: an id is the same one in either type.

@@ -184,10 +184,9 @@ def _claim(folder: Folder, about: dict[str, Any]) -> None:
         folder.write(_ABOUT, json.dumps(about, indent=1).encode())
         return
     try:
-        content = folder.read(_ABOUT)
-    except OSError as e:
-        raise OutputError(f"{folder}/{_ABOUT}: can't be read: {e}; delete the folder") from None
-    found = parse_json(content, f"{folder}/{_ABOUT}", OutputError)
+        found = parse_json(folder.read(_ABOUT), f"{folder}/{_ABOUT}", OutputError)
+    except OutputError as e:
+        raise OutputError(f"{e}; delete the folder") from None
     wanted = json.loads(json.dumps(about))
     different = [key for key in about if key != _NAMES and found.get(key) != wanted[key]]
     if different:

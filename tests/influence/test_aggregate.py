@@ -71,9 +71,11 @@ def test_a_sketch_is_unbiased(model: TinyModel, batch: Batch, monkeypatch: pytes
 
 
 def test_positions_stay_within_their_vocabulary_and_are_spread_evenly(model: TinyModel):
-    features = replace(model.features, num_ids=(7, 50_000))
+    watched, tags = model.features.sequence
     features = replace(
-        features, sequence=(replace(features.sequence[0], num_ids=50_000), features.sequence[1])
+        model.features,
+        num_ids=(7, 50_000),
+        sequence=(replace(watched, num_ids=50_000), tags),
     )
     table = TinyModel(features).table
     # Every id of `item`, in the target's column and in the history's.

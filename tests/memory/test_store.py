@@ -320,7 +320,7 @@ def test_a_memory_that_isn_t_there_or_is_for_another_schema(
     ("text", "message"),
     [
         ("{", "can't be read"),
-        ("[]", "can't be read"),
+        ("[]", "expected a JSON object"),
         ('{"format_version": 3, "identity": "x", "schema": {}}', "format version 3, .* 1 and 2"),
         ('{"format_version": 2, "identity": "x", "schema": {}}', "match its own checksum"),
         ('{"format_version": 1, "schema": {}}', "`identity` is missing"),

@@ -77,7 +77,7 @@ def test_fewer_ids_are_refused_by_name() -> None:
 def test_other_fields_are_refused() -> None:
     model = build(candidate("lr"), FEATURES, seed=0)
     for other in (
-        replace(FEATURES, categorical=("user", "ad")),
+        replace(FEATURES, categorical=("member", "item")),
         replace(FEATURES, numeric=("age",)),
         replace(FEATURES, sequence=FEATURES.sequence[:1]),
         replace(FEATURES, sequence=(replace(FEATURES.sequence[0], max_length=5),)),
