@@ -346,9 +346,8 @@ def test_a_broken_manifest_is_named(
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"a": 1}'])
 def test_noise_is_no_manifest(text: str, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(
-        DistilledSetError, match=r"manifest\.json: (can't be read as JSON|expected a JSON object)"
-    ):
+    says = r"manifest\.json: (can't be read as JSON|expected a JSON object|no manifest)"
+    with pytest.raises(DistilledSetError, match=says):
         DistilledDataset.load(tmp_path)
 
 
