@@ -53,6 +53,7 @@ def _draw_slots(axes: Axes, stages: Sequence[BirthStage]) -> None:
     x = [s.stage for s in stages]
     _bars(axes, x, [s.num_slots for s in stages], "in memory")
     _marks(axes, [(s.stage, s.num_proposed) for s in stages], "proposed then")
+    _from_zero(axes, [v or 0.0 for s in stages for v in (s.num_slots, s.num_proposed)])
     _finish_stages(axes, "Slots by birth stage", x)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
 
@@ -61,6 +62,7 @@ def _draw_weight(axes: Axes, stages: Sequence[BirthStage]) -> None:
     x = [s.stage for s in stages]
     _bars(axes, x, [s.weight for s in stages], "stood for")
     _marks(axes, [(s.stage, s.num_rows) for s in stages], "rows read")
+    _from_zero(axes, [v or 0.0 for s in stages for v in (s.weight, s.num_rows)])
     _finish_stages(axes, "Rows stood for, by birth stage", x)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: fmt.value(float(f"{v:.6g}"))))
@@ -90,8 +92,7 @@ def _draw_labels(axes: Axes, stages: Sequence[BirthStage]) -> None:
         markerfacecolor=SURFACE,
         label="soft",
     )
-    axes.set_ylim(bottom=0)
-    axes.margins(y=0.15)
+    _from_zero(axes, [v or 0.0 for s in known for v in (s.positive_share, s.soft_share)])
     _finish_stages(axes, "Positive labels, by birth stage", x)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: fmt.percent(v)))
@@ -148,6 +149,11 @@ def _marks(axes: Axes, pairs: Sequence[tuple[int, float | None]], label: str) ->
         left = [x - 0.45 for x, _ in known]
         right = [x + 0.45 for x, _ in known]
         axes.hlines([y for _, y in known], left, right, color=INK, linewidth=1.5, label=label)
+
+
+def _from_zero(axes: Axes, values: Sequence[float]) -> None:
+    """Room above the highest, so that its mark isn't cut."""
+    axes.set_ylim(0, 1.1 * max(values) or 1.0)
 
 
 def _finish_stages(axes: Axes, title: str, x: Sequence[int]) -> None:

@@ -305,7 +305,7 @@ def _draw_growth(axes: Axes, moments: Sequence[Moment]) -> None:
     for m in moments:
         if m.interval is not None:
             axes.plot([m.num_rows] * 2, m.interval, color=MUTED, linewidth=0.9, zorder=2)
-    limits = [(m.num_rows, m.kendall_tau_ceiling) for m in moments if m.kendall_tau_ceiling]
+    limits = [(m.num_rows, m.kendall_tau_ceiling) for m in moments if m.kendall_tau_ceiling is not None]
     if limits:
         axes.plot(
             *zip(*limits, strict=True),
@@ -333,7 +333,9 @@ def _draw_growth(axes: Axes, moments: Sequence[Moment]) -> None:
     axes.set_ylabel("Kendall’s tau-b")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: fmt.count(v)))
-    axes.legend(loc="best", frameon=False, labelcolor=INK)
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, labelcolor=INK, borderpad=0
+    )
 
 
 def _draw_series(axes: Axes, label: str, x: Sequence[int], y: Sequence[float]) -> None:
