@@ -257,4 +257,3 @@ def _plain(item: Any) -> Any:
     if isinstance(item, list | tuple):
         return [_plain(v) for v in item]
     return item if isinstance(item, bool | int | float | str | None) else str(item)
-

@@ -305,7 +305,9 @@ def _draw_growth(axes: Axes, moments: Sequence[Moment]) -> None:
     for m in moments:
         if m.interval is not None:
             axes.plot([m.num_rows] * 2, m.interval, color=MUTED, linewidth=0.9, zorder=2)
-    limits = [(m.num_rows, m.kendall_tau_ceiling) for m in moments if m.kendall_tau_ceiling is not None]
+    limits = [
+        (m.num_rows, m.kendall_tau_ceiling) for m in moments if m.kendall_tau_ceiling is not None
+    ]
     if limits:
         axes.plot(
             *zip(*limits, strict=True),

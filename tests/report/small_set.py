@@ -64,9 +64,7 @@ def small_set(num_rows_seen: int = 100) -> DistilledDataset:
         source_fingerprint="abc",
         num_rows_seen=num_rows_seen,
         source_bytes=10_000,
-        stages=tuple(
-            {"stage": i, "rows": 30 + i, "proposed": 4, "slots": 5} for i in range(3)
-        ),
+        stages=tuple({"stage": i, "rows": 30 + i, "proposed": 4, "slots": 5} for i in range(3)),
         num_slots=5,
         total_weight=60.0,
         files={},

@@ -37,7 +37,9 @@ def test_a_broken_comparison_is_replaced_and_a_broken_earlier_one_is_named(tmp_p
 
 
 def test_moments_are_in_order_and_have_a_tau() -> None:
-    found = moments([comparison(30, 0.7), comparison(10), comparison(20, None), comparison(10, 0.6)])
+    found = moments(
+        [comparison(30, 0.7), comparison(10), comparison(20, None), comparison(10, 0.6)]
+    )
     assert [(m.num_rows, m.kendall_tau) for m in found] == [(10, 0.6), (30, 0.7)]
     assert found[0].interval == (0.1, 0.9)
     assert found[0].kendall_tau_ceiling is None
