@@ -19,6 +19,7 @@ from rich.console import Console
 from diet_ray.commands.doctor import doctor
 from diet_ray.commands.export import export
 from diet_ray.commands.prepare import prepare
+from diet_ray.commands.report import report
 from diet_ray.commands.rollback import rollback
 from diet_ray.commands.status import status
 from diet_ray.commands.verify import verify
@@ -232,23 +233,6 @@ def consistency(
     )
     connect(address)
     comparison.compare_run(path, chosen, config, out or path / "consistency", Console())
-
-
-@app.command()
-def report(
-    path: Annotated[Path, typer.Argument(help="A consistency.json.")],
-    out: Annotated[Path | None, typer.Option(help="HTML file; default: beside it.")] = None,
-) -> None:
-    """Print a consistency.json as tables, and write its HTML report again."""
-    from diet_ray.report.document import load_consistency
-    from diet_ray.report.page import write_report
-    from diet_ray.report.tables import print_summary
-
-    content = load_consistency(path)
-    console = Console()
-    print_summary(content, console)
-    page = write_report(content, out or path.with_name("report.html"))
-    console.print(f"Report: {page}", soft_wrap=True)
 
 
 @app.command()
@@ -475,6 +459,7 @@ def demo(
 
 
 app.command()(prepare)
+app.command()(report)
 app.command()(export)
 app.command()(doctor)
 app.command()(status)

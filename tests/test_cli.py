@@ -261,7 +261,15 @@ def test_consistency_writes_every_key_and_a_report(
         assert len(candidate["full"]["auc"]) == len(candidate["distilled"]["auc"]) == 2
         assert candidate["full"]["auc"] != candidate["distilled"]["auc"]
     assert "report.html" in capsys.readouterr().out
-    assert (out / "report.html").read_text().lower().startswith("<!doctype html>")
+    page = (out / "report.html").read_text()
+    assert page.lower().startswith("<!doctype html>")
+    assert "The most influential rows" in page
+    assert report["settings"]["distill"]["budget"]["fraction"] == pytest.approx(0.05)
+    assert "python" in report["versions"]
+    # What lies on disk gives the same page again.
+    again = tmp_path / "again.html"
+    assert diet("report", out / "consistency.json", "--run", run, "--out", again) == 0
+    assert again.read_text() == page
 
 
 def test_score_writes_a_row_for_every_row_of_a_runs_log(

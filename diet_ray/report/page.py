@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,20 @@ import yaml
 from markupsafe import Markup
 
 from diet_ray.errors import OutputError
+from diet_ray.memory.dataset import DistilledDataset
 from diet_ray.report import figures as figs
 from diet_ray.report import format as fmt
 from diet_ray.report import plots, tables
 from diet_ray.report.candidates import candidates, flipped_pairs
 from diet_ray.report.curve import published, sentence, standing
+from diet_ray.report.growth import moments
+from diet_ray.report.memory import MemoryFigures, memory_figures
+from diet_ray.report.memory_plots import influence_plot, memory_plots
 from diet_ray.report.noise import noise_of
 from diet_ray.report.verdict import verdict
+from diet_ray.report.versions import installed_versions
 
 _MAX_FLIPS_SHOWN = 20
-_PACKAGES = ("diet-ray", "ray", "torch", "pyarrow", "numpy")
 
 _COSTS = (
     ("num_rows_full", "Rows of the full log", fmt.count),
@@ -75,15 +77,18 @@ def write_report(
     path: str | Path,
     manifest: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
+    *,
+    dataset: DistilledDataset | None = None,
+    earlier: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Writes the page and returns where it lies.
 
     `consistency` is the content of `consistency.json`, `manifest` that of the distilled set's
-    `manifest.json`, `config` what the run was configured with. Raises `OutputError` if the file
-    can't be written.
+    `manifest.json`, `config` what the run was configured with, `dataset` the set itself, `earlier`
+    comparisons of the same run before it grew. Raises `OutputError` if the file can't be written.
     """
     path = Path(path)
-    text = render(consistency, manifest, config)
+    text = render(consistency, manifest, config, dataset=dataset, earlier=earlier)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -96,6 +101,9 @@ def render(
     consistency: Mapping[str, Any],
     manifest: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
+    *,
+    dataset: DistilledDataset | None = None,
+    earlier: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The page as text."""
     environment = jinja2.Environment(
@@ -121,6 +129,8 @@ def render(
     agreement, comparison = verdict(consistency)
     place = standing(methods, published())
     versions = consistency.get("versions")
+    settings = config or consistency.get("settings")
+    memory = memory_figures(dataset) if dataset else None
     return environment.get_template("page.html").render(
         dataset=str(consistency.get("dataset") or "unnamed log"),
         agreement=agreement,
@@ -155,12 +165,29 @@ def render(
         uncosted=[
             m.label for m in methods if m.kendall_tau is not None and m.row_visit_fraction is None
         ],
+        growth=plots.growth_plot(moments([*earlier, consistency])),
         stages=_stages(manifest),
-        settings=_yaml(config) if config else None,
-        versions=versions if isinstance(versions, Mapping) else _versions(),
+        memory=memory,
+        sizes=_sizes(memory) if memory else "",
+        memory_is_later=dataset is not None
+        and dataset.manifest.num_rows_seen != consistency.get("num_rows_full"),
+        drawn_memory=_drawn(memory) if memory else None,
+        settings=_yaml(settings) if isinstance(settings, Mapping) and settings else None,
+        versions=versions if isinstance(versions, Mapping) else installed_versions(),
         measured_versions=isinstance(versions, Mapping),
         all_figures=figs.flatten(consistency),
     )
+
+
+def _drawn(memory: MemoryFigures) -> dict[str, Any]:
+    return {"stages": memory_plots(memory), "influence": influence_plot(memory)}
+
+
+def _sizes(memory: MemoryFigures) -> str:
+    """`55,000 bytes (50,000 slots, 5,000 vocabularies)`."""
+    total = sum(size for _, size in memory.num_bytes)
+    parts = ", ".join(f"{fmt.count(size)} {name}" for name, size in memory.num_bytes)
+    return f"{fmt.count(total)} bytes ({parts})"
 
 
 def _gauge(consistency: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -230,13 +257,3 @@ def _plain(item: Any) -> Any:
     if isinstance(item, list | tuple):
         return [_plain(v) for v in item]
     return item if isinstance(item, bool | int | float | str | None) else str(item)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -17,6 +17,7 @@ from diet_ray.report import format as fmt
 from diet_ray.report.candidates import FAMILIES, OTHER_FAMILY, CandidateFigures, Flip
 from diet_ray.report.curve import Standing
 from diet_ray.report.figures import METHOD, Method
+from diet_ray.report.growth import Moment
 from diet_ray.report.labels import along, place
 from diet_ray.report.svg import (
     ACCENT,
@@ -86,6 +87,19 @@ def curve_plot(standing: Standing) -> Plot:
         "the published logs",
         wide=(9.0, 3.4),
         narrow=(3.7, 3.4),
+    )
+
+
+def growth_plot(moments: Sequence[Moment]) -> Plot | None:
+    """Tau and its ceiling (y) against the rows of the log (x); None below two comparisons."""
+    if len(moments) < 2:
+        return None
+    return _both(
+        "growth",
+        lambda figure, axes, _: _draw_growth(axes, moments),
+        f"Kendall’s tau and its ceiling in {len(moments)} comparisons while the log grew",
+        wide=(9.0, 3.0),
+        narrow=(3.7, 3.0),
     )
 
 
@@ -285,6 +299,45 @@ def _draw_curve(figure: Figure, axes: Axes, standing: Standing, wide: bool) -> N
     names = ["this run", *(m.label for m in standing.equal_cost)]
     corners = np.column_stack([x, medians])
     _label(figure, axes, costs, accuracies, names, list(pairwise(corners)))
+
+
+def _draw_growth(axes: Axes, moments: Sequence[Moment]) -> None:
+    for m in moments:
+        if m.interval is not None:
+            axes.plot([m.num_rows] * 2, m.interval, color=MUTED, linewidth=0.9, zorder=2)
+    limits = [
+        (m.num_rows, m.kendall_tau_ceiling) for m in moments if m.kendall_tau_ceiling is not None
+    ]
+    if limits:
+        axes.plot(
+            *zip(*limits, strict=True),
+            color=MUTED,
+            linewidth=1,
+            linestyle=(0, (1.5, 2)),
+            marker="D",
+            markersize=6,
+            markerfacecolor=SURFACE,
+            label="ceiling",
+            zorder=3,
+        )
+    axes.plot(
+        [m.num_rows for m in moments],
+        [m.kendall_tau for m in moments],
+        color=ACCENT,
+        linewidth=1.5,
+        marker="o",
+        markersize=6,
+        label="distilled",
+        zorder=4,
+    )
+    axes.margins(x=0.08, y=0.14)
+    axes.set_xlabel("Rows of the log")
+    axes.set_ylabel("Kendall’s tau-b")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: fmt.count(v)))
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, labelcolor=INK, borderpad=0
+    )
 
 
 def _draw_series(axes: Axes, label: str, x: Sequence[int], y: Sequence[float]) -> None:

@@ -18,9 +18,11 @@ from diet_ray.memory.dataset import DistilledDataset
 from diet_ray.models.catalogue import Candidate
 from diet_ray.progress import Progress
 from diet_ray.report import format as fmt
+from diet_ray.report.growth import keep_earlier, load_earlier
 from diet_ray.report.noise import noise
 from diet_ray.report.page import write_report
 from diet_ray.report.tables import print_summary
+from diet_ray.report.versions import installed_versions
 from diet_ray.search.anchors import Calibration, calibrate, recipe_choices
 from diet_ray.search.consistency import (
     ConsistencyConfig,
@@ -100,7 +102,10 @@ def compare_run(
     out: Path,
     console: Console,
 ) -> ConsistencyReport:
-    """Compares both arms for a run; writes consistency.json and report.html into `out`."""
+    """Compares both arms for a run; writes consistency.json and report.html into `out`.
+
+    A comparison of the run before it grew stays, in `out/earlier`, and the report shows it.
+    """
     run = RunFolder(path)
     dataset = DistilledDataset.load(run.distilled)
     log = PreparedLog.open(str(run.log))
@@ -129,13 +134,18 @@ def compare_run(
             proxy=load_proxies(run).predict,
             progress=on_runs,
         )
-    write(report, out / "consistency.json")
-    settings = {
+    report["settings"] = {
         "distill": to_mapping(load_run_config(run)),
         "consistency": to_mapping(config),
         "recipe": to_mapping(dataset.recipe),
     }
-    page = write_report(report, out / "report.html", manifest, settings)
+    report["versions"] = installed_versions()
+    file = out / "consistency.json"
+    keep_earlier(file, report["num_rows_full"])
+    write(report, file)
+    page = write_report(
+        report, out / "report.html", manifest, dataset=dataset, earlier=load_earlier(file)
+    )
     print_summary(report, console)
     console.print(f"Report: {page}", soft_wrap=True)
     return report

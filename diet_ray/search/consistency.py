@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 from torch import Tensor
@@ -169,6 +169,10 @@ class ConsistencyReport(Fidelity, Ceiling):
     """Over pairs of one architecture."""
     logloss: dict[str, Any]
     """The same figures by log loss instead of AUC."""
+    settings: NotRequired[dict[str, Any]]
+    """What run, comparison and recipe were configured with."""
+    versions: NotRequired[dict[str, str]]
+    """Of the software that gave the figures."""
 
 
 def require_same_features(distilled: FeatureSpec, log: FeatureSpec) -> None:

@@ -14,6 +14,8 @@ from diet_ray.errors import OutputError
 from diet_ray.report import format as fmt
 from diet_ray.report.figures import flatten
 from diet_ray.report.page import render, write_report
+from tests.report.conftest import make_manifest
+from tests.report.small_set import MARKUP, small_set
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -114,7 +116,9 @@ def test_nothing_is_fetched(consistency: dict[str, Any], manifest: dict[str, Any
     assert not {"script", "link", "img", "iframe", "object", "embed"} & set(page.tags)
     assert "@import" not in html
     assert "@font-face" not in html
-    assert "http" not in html
+    assert "//" not in html
+    # A browser holds the page to it, whatever else may get in.
+    assert "default-src 'none'" in html[: html.index("<style>")]
 
 
 def test_every_reference_inside_the_page_has_one_target(page: Page) -> None:
@@ -122,6 +126,41 @@ def test_every_reference_inside_the_page_has_one_target(page: Page) -> None:
     repeated = [i for i, n in Counter(page.ids).items() if n > 1]
     assert repeated == []
     assert {r.removeprefix("#") for r in page.references} <= set(page.ids)
+
+
+def test_the_memory_is_shown(consistency: dict[str, Any], manifest: dict[str, Any]) -> None:
+    html = render(consistency, manifest, dataset=small_set())
+    page = Page(html)
+    assert "5 slots in 1,234 bytes (1,200 slots, 34 vocabularies)" in page.text
+    assert "user categorical 2 4 60 %" in page.text
+    assert "watched history of item 2 2 –" in page.text
+    assert f"2 more, {MARKUP}" in page.text
+    assert "has 50 % of all influence" in page.text
+    assert MARKUP not in html
+    assert "The memory has grown since" in page.text
+    for name in ("born-slots", "born-weight", "born-labels", "soft-labels", "weights", "influence"):
+        assert f'id="{name}-' in html
+    now = render({**consistency, "num_rows_full": 100}, dataset=small_set())
+    assert "The memory has grown since" not in now
+    repeated = [i for i, n in Counter(page.ids).items() if n > 1]
+    assert repeated == []
+
+
+def test_tau_is_drawn_beside_its_ceiling_while_the_log_grew(consistency: dict[str, Any]) -> None:
+    earlier = {**consistency, "num_rows_full": 20_000, "kendall_tau": 0.5}
+    html = render(consistency, earlier=[earlier])
+    (drawn, *_) = [s for s in re.findall(r"<svg .*?</svg>", html, re.DOTALL) if "growth-" in s]
+    assert ">distilled</text>" in drawn
+    assert ">ceiling</text>" in drawn
+    assert "While the log grew" not in render(consistency, earlier=[consistency])
+
+
+def test_what_a_comparison_kept_is_shown_again(consistency: dict[str, Any]) -> None:
+    kept = {"settings": {"distill": {"seed": 9}}, "versions": {"ray": "1.2.3"}}
+    page = Page(render(consistency | kept))
+    assert "distill: seed: 9" in page.text
+    assert "ray 1.2.3" in page.text
+    assert "Versions of the software that wrote this page" not in page.text
 
 
 def test_plots_come_in_two_widths_and_in_the_colours_of_the_page(
@@ -231,7 +270,7 @@ def test_two_hundred_candidates_stay_small(consistency: dict[str, Any]) -> None:
         {**c, "name": f"{c['name']}-{i}", "full": {**c["full"], "auc": [0.6 + i * 1e-4, 0.6]}}
         for i, c in enumerate(consistency["candidates"] * 17)
     ][:200]
-    html = render(consistency | {"candidates": many})
+    html = render(consistency | {"candidates": many}, make_manifest(), dataset=small_set())
     assert len(html.encode()) < 5_000_000
     assert Page(html).text.count("finalmlp-16-") >= 17
 
