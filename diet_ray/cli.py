@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +22,7 @@ from diet_ray.commands.rollback import rollback
 from diet_ray.commands.status import status
 from diet_ray.commands.verify import verify
 from diet_ray.errors import ConfigError, DietError
-from diet_ray.stopping import GRACE_S, leave_within
+from diet_ray.stopping import EXIT_CODE, leave_on_sigterm, was_told_to_stop
 
 app = typer.Typer(
     name="diet",
@@ -546,25 +544,17 @@ def main(command: str | None = None) -> None:
 
     SIGTERM, as `ray job stop` sends it, unwinds, so that what is open is closed, and gives 143.
     """
-    terminated = False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal terminated
-        terminated = True
-        leave_within(GRACE_S, 128 + number)
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, stop)
+    leave_on_sigterm()
     _find_modules_here()
     arguments = sys.argv[1:] if command is None else [command, *sys.argv[1:]]
     try:
         with _plain_warnings():
             app(arguments, prog_name="diet")
-    except DietError as e:
+    except BaseException as e:
+        # What unwinding comes upon isn't why; an exit out of one of Ray's calls has code 1.
+        if was_told_to_stop():
+            raise SystemExit(EXIT_CODE) from None
+        if not isinstance(e, DietError):
+            raise
         print(f"diet: {_printable(str(e))}", file=sys.stderr)
         raise SystemExit(e.exit_code) from None
-    except SystemExit:
-        # An exit out of one of Ray's calls comes out of it with code 1.
-        if terminated:
-            raise SystemExit(128 + signal.SIGTERM) from None
-        raise

@@ -7,37 +7,97 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from diet_ray.monitoring.status_file import read_status
+from diet_ray.stopping import EXIT_CODE
 
 PROGRAM = """
-import sys, threading
+import ctypes, os, signal, sys, threading
 import diet_ray.cli as cli
-import diet_ray.monitoring.monitor as monitor
-from pathlib import Path
 
-monitor.RayMetrics = lambda run: monitor.Observers([])
+def wait():
+    print("ready", flush=True)
+    threading.Event().wait()
 
 @cli.app.command()
-def stuck(run: Path) -> None:
+def wait_out_of_python():
+    mutex = ctypes.create_string_buffer(64)  # of zeros: one of POSIX, unlocked
+    print("ready", flush=True)
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
+
+@cli.app.command()
+def exit_as_ray_does():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    wait()
+
+@cli.app.command()
+def fail_while_unwinding():
+    try:
+        wait()
+    finally:
+        raise cli.ConfigError("gone")
+
+@cli.app.command()
+def end_a_fork():
+    child = os.fork()
+    if not child:
+        threading.Event().wait()
+    os.kill(child, signal.SIGTERM)
+    os.waitpid(child, 0)
+    print(cli.was_told_to_stop())
+
+@cli.app.command()
+def tidy_forever(run: cli.Path):
+    import diet_ray.monitoring.monitor as monitor
+    monitor.RayMetrics = lambda run: monitor.Observers([])
     with monitor.monitored(run, "distill", ()):
         try:
-            print("ready", flush=True)
-            threading.Event().wait()
+            wait()
         finally:
-            print("tidying", flush=True)
             threading.Event().wait()
 
-sys.argv = ["diet", "stuck", sys.argv[1]]
+@cli.app.command()
+def fail_when_told(run: cli.Path):
+    import diet_ray.monitoring.monitor as monitor
+    monitor.RayMetrics = lambda run: monitor.Observers([])
+    with monitor.monitored(run, "distill", ()):
+        try:
+            wait()
+        finally:
+            raise cli.ConfigError("gone")
+
 cli.main()
 """
 
 
-def test_a_stop_does_not_wait_for_tidying_that_never_ends(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def stopped(*arguments: str | Path) -> None:
+    """Sends SIGTERM to a program that is ready for it, and expects the end that it asks for."""
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
-        assert process.stdout.read() == "tidying\n"
-    assert process.returncode == 128 + signal.SIGTERM
-    assert read_status(tmp_path).state == "stopped"
+        assert process.communicate() == ("", "")
+    assert process.returncode == EXIT_CODE == 143
+
+
+@pytest.mark.parametrize("how", ["wait-out-of-python", "exit-as-ray-does", "fail-while-unwinding"])
+def test_a_stop_ends_the_process(how: str) -> None:
+    stopped(how)
+
+
+def test_a_forks_stop_is_its_own() -> None:
+    command = [sys.executable, "-c", PROGRAM, "end-a-fork"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
+
+
+@pytest.mark.parametrize("how", ["tidy-forever", "fail-when-told"])
+def test_a_run_says_that_it_is_stopped(how: str, tmp_path: Path) -> None:
+    stopped(how, tmp_path)
+    status = read_status(tmp_path)
+    assert (status.state, status.error) == ("stopped", None)

@@ -19,7 +19,7 @@ from diet_ray.monitoring.ray_metrics import RayMetrics
 from diet_ray.monitoring.status_file import StatusFile
 from diet_ray.monitoring.trackers import LOGGERS
 from diet_ray.progress import Progress
-from diet_ray.stopping import last_words
+from diet_ray.stopping import last_words, was_told_to_stop
 
 ROWS_EVERY_S = 1.0
 """Observers hear of rows no more often."""
@@ -44,7 +44,8 @@ def monitored(run: Path, command: str, loggers: Sequence[LoggerName]) -> Iterato
 
 
 def outcome_of(error: BaseException) -> Outcome:
-    return "failed" if isinstance(error, Exception) else "stopped"
+    """What unwinding after SIGTERM comes upon is no failure."""
+    return "failed" if isinstance(error, Exception) and not was_told_to_stop() else "stopped"
 
 
 def watcher_of(
