@@ -18,7 +18,7 @@ import io
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -39,6 +39,9 @@ class Folder:
 
     filesystem: pafs.FileSystem
     path: str
+    top: str = field(default="", compare=False)
+    """The folder that this one was reached from, if it wasn't by itself: a file is durable once the
+    names of all folders between are."""
 
     @classmethod
     def at(cls, location: str | Path | Folder) -> Folder:
@@ -57,7 +60,7 @@ class Folder:
         return cls(pafs.LocalFileSystem(), os.path.abspath(location))
 
     def __truediv__(self, name: str) -> Folder:
-        return Folder(self.filesystem, self.path_of(name))
+        return Folder(self.filesystem, self.path_of(name), self.top or self.path)
 
     def __str__(self) -> str:
         scheme = self.filesystem.type_name
@@ -160,7 +163,7 @@ class Folder:
         if self.is_local:
             for parent in touched:
                 try:
-                    _sync_folder(parent, self.path)
+                    _sync_folder(parent, self.top or self.path)
                 except OSError as e:
                     raise OutputError(f"{parent}: can't be synced: {_reason(e)}") from None
 

@@ -149,3 +149,22 @@ def test_of_an_upload_that_failed_nothing_is_left(tmp_path: Path) -> None:
         assert folder.names() == []
         folder.write_new("file", b"123456")
         assert folder.read("file") == b"123456"
+
+
+def test_a_file_is_durable_with_the_names_of_all_folders_up_to_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash of the machine may forget a name whose folder wasn't synced after it came."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def remember(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", remember)
+    folder = Folder.at(tmp_path / "memory") / "stages" / "00000"
+    folder.write("state/proxy", b"weights")
+    # The file under its temporary name, then upwards.
+    names = ("memory/stages/00000/state", "memory/stages/00000", "memory/stages", "memory", "")
+    assert synced[1:] == [str(tmp_path / name) for name in names]

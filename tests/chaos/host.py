@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 from diet_ray.data.schema import Schema
 from diet_ray.errors import DietError, DistilledSetError
 from diet_ray.memory.repair import repair_memory
-from diet_ray.memory.store import MemoryStore
+from diet_ray.memory.store import MemoryStore, read_identity
 from diet_ray.memory.verification import verify_memory
 from diet_ray.storage import Folder
 from tests.chaos.disk import Disk
@@ -122,10 +122,12 @@ class Host:
         """A person goes back to the last good stage, because the memory refuses itself."""
         if not self.storage.has_lied:
             raise Violation(f"refused although the storage never lied: {error}")
-        if verify_memory(self.seen, self._schema).problems == [] and self.seen.exists(
-            "memory.json"
-        ):
-            return
+        try:
+            read_identity(self.seen)
+            if not verify_memory(self.seen, self._schema).problems:
+                return
+        except DistilledSetError:
+            pass
         try:
             repaired = repair_memory(self.seen, self._schema)
             self._ledger.forgive(repaired.last_good)
