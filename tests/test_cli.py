@@ -264,7 +264,7 @@ def test_consistency_writes_every_key_and_a_report(
     page = (out / "report.html").read_text()
     assert page.lower().startswith("<!doctype html>")
     assert "The most influential rows" in page
-    assert report["settings"]["distill"]["budget"]["fraction"] == pytest.approx(0.05)
+    assert report["settings"]["distill"] == json.loads((run / "distill.json").read_text())
     assert "python" in report["versions"]
     # What lies on disk gives the same page again.
     again = tmp_path / "again.html"

@@ -213,9 +213,10 @@ def _item(field: Field, value: Any) -> str:
     if field.hash_buckets:
         bucket = int(value)
         return "unknown" if bucket == UNKNOWN_ID else f"bucket {bucket}"
-    if value is None:
+    if not isinstance(value, str):
+        # None, or what pandas makes of it.
         return "unknown"
-    text = " ".join(str(value).split()) or "(empty)"
+    text = " ".join(value.split()) or "(empty)"
     return text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 1]}…"
 
 

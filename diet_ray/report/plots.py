@@ -351,7 +351,9 @@ def _draw_series(axes: Axes, label: str, x: Sequence[int], y: Sequence[float]) -
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: fmt.value(float(f"{v:.6g}"))))
     low, high = min(y), max(y)
     # Counts start at zero; a quantity that hardly moves isn't blown up to look as if it did.
-    if low >= 0 and high > 0 and low < 0.7 * high:
+    if low == high == 0:
+        axes.set_ylim(0, 1)
+    elif low >= 0 and high > 0 and low < 0.7 * high:
         axes.set_ylim(0, high * 1.1)
     elif high - low < 0.02 * abs(high):
         axes.set_ylim(low - 0.02 * abs(high), high + 0.02 * abs(high))
