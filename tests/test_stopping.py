@@ -13,7 +13,7 @@ from diet_ray.monitoring.status_file import read_status
 from diet_ray.stopping import EXIT_CODE
 
 PROGRAM = """
-import ctypes, os, signal, sys, threading
+import ctypes, os, signal, sys, threading, time
 import diet_ray.cli as cli
 
 def wait():
@@ -41,9 +41,13 @@ def fail_while_unwinding():
 
 @cli.app.command()
 def end_a_fork():
+    reader, writer = os.pipe()
     child = os.fork()
     if not child:
-        threading.Event().wait()
+        os.write(writer, b"r")
+        while True:
+            time.sleep(0.01)
+    os.read(reader, 1)
     os.kill(child, signal.SIGTERM)
     os.waitpid(child, 0)
     print(cli.was_told_to_stop())
