@@ -162,10 +162,19 @@ class Folder:
             touched[parent] = None
         if self.is_local:
             for parent in touched:
-                try:
-                    _sync_folder(parent, self.top or self.path)
-                except OSError as e:
-                    raise OutputError(f"{parent}: can't be synced: {_reason(e)}") from None
+                Folder(self.filesystem, parent, self.top or self.path).sync()
+
+    def sync(self) -> None:
+        """On a local disk, makes the names in the folder durable, and its own; it must exist.
+
+        Files are synced before they get their names. What somebody else wrote may have a name that
+        a crash of the machine would forget: a sync that failed, or that never came.
+        """
+        if self.is_local:
+            try:
+                _sync_folder(self.path, self.top or self.path)
+            except OSError as e:
+                raise OutputError(f"{self.path}: can't be synced: {_reason(e)}") from None
 
     def _write(self, target: str, parent: str, content: bytes | memoryview) -> None:
         if parent:

@@ -34,7 +34,7 @@ from diet_ray.memory.slots import (
     slot_schema,
     to_columns,
 )
-from diet_ray.memory.snapshot import CommittedStage, Snapshots
+from diet_ray.memory.snapshot import CommittedStage, Snapshots, stage_name
 from diet_ray.memory.update import Ack, Commit, Message, Position, Update, pack, unpack
 from diet_ray.memory.write_ahead_log import WriteAheadLog
 from diet_ray.storage import Folder
@@ -137,6 +137,14 @@ class MemoryStore:
 
     def _recover(self) -> None:
         self._committed = self._snapshots.latest()
+        # What is built on must not be forgotten: the process before may have died, or been refused,
+        # between giving a file its name and syncing that.
+        built_on = [self.folder, self.folder / "log"]
+        if self._committed is not None:
+            built_on.append(self.folder / "stages" / stage_name(self._committed.stage))
+        for folder in built_on:
+            if folder.exists():
+                folder.sync()
         self._epoch = self._committed.epoch if self._committed else 0
         self._driver = ""
         self._past_drivers: list[str] = []

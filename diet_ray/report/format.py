@@ -14,7 +14,11 @@ def is_missing(value: object) -> bool:
 
 def count(value: float | None) -> str:
     """1234567 -> `1,234,567`."""
-    return MISSING if value is None or is_missing(value) else f"{round(value):,}"
+    if value is None or is_missing(value):
+        return MISSING
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{round(value):,}"
 
 
 def decimal(value: float | None, digits: int = 3) -> str:

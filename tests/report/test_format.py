@@ -35,6 +35,7 @@ def test_significant_digits(value: float, text: str) -> None:
 
 def test_other_figures() -> None:
     assert fmt.count(1_234_567.4) == "1,234,567"
+    assert fmt.count(math.inf) == "∞"
     assert fmt.decimal(-0.1234, 2) == "−0.12"
     assert fmt.decimal(-0.001, 2) == "0.00"
     assert fmt.percent(0.0203) == "2.0 %"
