@@ -274,9 +274,12 @@ class AppendFile:
         self.num_bytes = num_bytes
 
     def truncate(self, num_bytes: int) -> None:
-        """Cuts the file after `num_bytes`, durably."""
-        os.ftruncate(self._descriptor, num_bytes)
-        os.fsync(self._descriptor)
+        """Cuts the file after `num_bytes`, durably. Raises `OutputError` naming the file."""
+        try:
+            os.ftruncate(self._descriptor, num_bytes)
+            os.fsync(self._descriptor)
+        except OSError as e:
+            raise OutputError(f"{self.path}: can't be cut: {_reason(e)}") from None
         self.num_bytes = num_bytes
 
     def _cut_back(self) -> None:
@@ -284,7 +287,7 @@ class AppendFile:
         # holds is known again only after it was cut and synced.
         try:
             self.truncate(self.num_bytes)
-        except OSError:
+        except OutputError:
             self.broken = True
 
     def close(self) -> None:

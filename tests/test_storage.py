@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -168,3 +169,18 @@ def test_a_file_is_durable_with_the_names_of_all_folders_up_to_the_first(
     # The file under its temporary name, then upwards.
     names = ("memory/stages/00000/state", "memory/stages/00000", "memory/stages", "memory", "")
     assert synced[1:] == [str(tmp_path / name) for name in names]
+
+
+def test_a_file_that_cannot_be_cut_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log").write_bytes(b"abc")
+    file = AppendFile(str(tmp_path / "log"))
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match=r"log: can't be cut: No space left on device"):
+        file.truncate(1)
+    file.close()
