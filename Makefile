@@ -25,8 +25,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+# Two processes share the files: most tests wait for Ray's processes more than they compute.
 test: $(STAMP)  ## Run the tests
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # Promises of the memory; see docs/operations.md. ARGS='--replay SEED' does one schedule again.
 chaos: $(STAMP)  ## Break the memory in 500 ways, and read it under load; an hour

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
+# A folder of its own for each process that tests: none joins another's cluster, or a stranger's.
+# Short, as the paths of sockets must be.
+_RAY_FOLDER = tempfile.mkdtemp(prefix="ray-")
+os.environ["RAY_TMPDIR"] = _RAY_FOLDER
 # One thread a process: results are bit-identical only at a fixed thread count.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -16,9 +22,13 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(_RAY_FOLDER, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A local cluster of two CPUs and a small object store."""
+    """A local cluster of two CPUs and a small object store, one in each process that tests."""
     import ray
 
     ray.init(
