@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 # A folder of its own for each process that tests: none joins another's cluster, or a stranger's.
 # Short, as the paths of sockets must be.
-_RAY_FOLDER = tempfile.mkdtemp(prefix="ray-")
-os.environ["RAY_TMPDIR"] = _RAY_FOLDER
+os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")
 # One thread a process: results are bit-identical only at a fixed thread count.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -20,6 +19,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+_RAY_FOLDER = os.environ["RAY_TMPDIR"]
 
 
 def pytest_sessionfinish() -> None:
