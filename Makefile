@@ -25,9 +25,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# Two processes share the files: most tests wait for Ray's processes more than they compute.
+# Two processes: one takes all tests that start Ray, see tests/conftest.py.
 test: $(STAMP)  ## Run the tests
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 # Promises of the memory; see docs/operations.md. ARGS='--replay SEED' does one schedule again.
 chaos: $(STAMP)  ## Break the memory in 500 ways, and read it under load; an hour

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ def test_a_schedule_is_its_seed() -> None:
     assert len({f.kind for s in drawn for f in s.faults}) == 12
 
 
+@pytest.mark.skipif("DIET_CHAOS_CLUSTERS" not in os.environ, reason="a minute; in make chaos")
 def test_a_run_with_real_kills(tmp_path: Path) -> None:
     """The actor, a scorer, a node, and at last everything at once."""
     schedule = ClusterSchedule(
