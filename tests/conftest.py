@@ -33,6 +33,7 @@ STARTS_RAY = (
 """Files that start clusters without the fixture."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where two processes share the tests, one takes all that start Ray: two clusters on two cores
     take longer side by side than one after the other."""
