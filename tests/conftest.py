@@ -22,31 +22,18 @@ torch.set_num_threads(1)
 _RAY_FOLDER = os.environ["RAY_TMPDIR"]
 
 
-STARTS_RAY = (
-    "benchmarks/",
-    "chaos/",
-    "test_jobs",
-    "test_multi_node",
-    "test_pool_nodes",
-    "test_stopping",
-)
-"""Files that start clusters without the fixture."""
+STARTS_RAY = ("benchmarks/", "test_jobs", "test_multi_node", "test_pool_nodes", "test_stopping")
+"""Files that start Ray without the fixture."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where two processes share the tests, one takes all that start Ray: two clusters on two cores
-    take longer side by side than one after the other."""
-
-    def starts_ray(item: pytest.Item) -> bool:
-        by_itself = any(name in str(item.path) for name in STARTS_RAY)
-        return by_itself or "ray_cluster" in getattr(item, "fixturenames", ())
-
-    on_ray = {item.path for item in items if starts_ray(item)}
-    items.sort(key=lambda item: item.path not in on_ray)
+    """Marks what starts Ray: that is run in one process, as two clusters on two cores take longer
+    side by side than one after the other."""
     for item in items:
-        group = "ray" if item.path in on_ray else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+        by_itself = any(name in str(item.path) for name in STARTS_RAY)
+        if by_itself or "ray_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
 
 
 def pytest_sessionfinish() -> None:
