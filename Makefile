@@ -7,10 +7,10 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test chaos fuzz check demo package clean
+.PHONY: help setup test test-all chaos fuzz check demo package clean
 
 help:  ## Show these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "PYTHON=…  the interpreter, 3.11 or newer (found: $(or $(PYTHON),none))"
 	@echo "ARGS=…    passed on to pytest or diet demo, e.g. make test ARGS='tests/data -x'"
@@ -29,6 +29,9 @@ $(STAMP): pyproject.toml constraints.txt
 test: $(STAMP)  ## Run the tests
 	$(VENV)/bin/python -m pytest -n 2 -m "not ray" $(ARGS) || [ $$? -eq 5 ]
 	$(VENV)/bin/python -m pytest -m ray $(ARGS) || [ $$? -eq 5 ]
+
+test-all: $(STAMP)  ## Run the tests, the slow ones too
+	DIET_SLOW_TESTS=1 DIET_CHAOS_CLUSTERS=1 $(MAKE) test
 
 # Promises of the memory; see docs/operations.md. ARGS='--replay SEED' does one schedule again.
 chaos: $(STAMP)  ## Break the memory in 500 ways, and read it under load; an hour

@@ -26,6 +26,10 @@ STARTS_RAY = ("benchmarks/", "test_jobs", "test_multi_node", "test_pool_nodes", 
 """Files that start Ray without the fixture."""
 
 
+SLOW = ("test_jobs", "test_tutorial", "test_api", "test_rollback", "commands/test_prepare")
+"""Files that distil again and again: a minute or so each."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what starts Ray: that is run in one process, as two clusters on two cores take longer
@@ -34,6 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         by_itself = any(name in str(item.path) for name in STARTS_RAY)
         if by_itself or "ray_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
+        if any(name in str(item.path) for name in SLOW) and "DIET_SLOW_TESTS" not in os.environ:
+            item.add_marker(pytest.mark.skip(reason="slow; make test-all"))
 
 
 def pytest_sessionfinish() -> None:
