@@ -223,7 +223,13 @@ def _timestamps(values: pa.Array, schema: Schema, origin: Origin, text: bool) ->
         microseconds = values.cast(pa.timestamp("us", values.type.tz), safe=False).cast(pa.int64())
         return _in_range(microseconds, config, origin)
     if pa.types.is_integer(kind):
-        return _in_range(_scaled(values.cast(pa.int64()), config, origin), config, origin)
+        # Beyond 64 bits with a sign it is out of range in any unit.
+        numbers = (
+            pc.min_element_wise(values, pa.scalar(2**63 - 1, pa.uint64()))
+            if (kind == pa.uint64())
+            else values
+        )
+        return _in_range(_scaled(numbers.cast(pa.int64()), config, origin), config, origin)
     if pa.types.is_floating(kind):
         numbers = values.cast(pa.float64()).to_numpy()
         if not np.isfinite(numbers).all():

@@ -207,3 +207,9 @@ def test_missing_and_duplicate_columns_are_named() -> None:
         check_columns(["x", "y"], ["x", "w"], "f")
     with pytest.raises(DataError, match=r"^f: column `x` is there 2 times"):
         check_columns(["x", "y", "x"], ["x"], "f")
+
+
+def test_a_timestamp_beyond_all_range_is_refused_by_row() -> None:
+    values = pa.array([1, 2**63], pa.uint64())
+    with pytest.raises(DataError, match="row 41"):
+        timestamps(values, unit="us")
