@@ -211,5 +211,5 @@ def test_missing_and_duplicate_columns_are_named() -> None:
 
 def test_a_timestamp_beyond_all_range_is_refused_by_row() -> None:
     values = pa.array([1, 2**63], pa.uint64())
-    with pytest.raises(DataError, match="row 41"):
+    with pytest.raises(DataError, match="row 42"):
         timestamps(values, unit="us")
