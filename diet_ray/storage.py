@@ -31,6 +31,7 @@ from diet_ray.parquet import decoding, read_whole
 
 _OBJECT_STORES = {"s3", "gcs", "abfs"}
 _TEMPORARY = ".tmp-"
+_LIST_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,17 @@ class Folder:
         """
         selector = pafs.FileSelector(self.path, allow_not_found=True)
         with self._reached():
-            found = [info.base_name for info in self.filesystem.get_file_info(selector)]
+            found = [info.base_name for info in self._list(selector)]
         return sorted(name for name in found if not name.startswith(_TEMPORARY))
+
+    def _list(self, selector: pafs.FileSelector) -> list[pafs.FileInfo]:
+        for _ in range(_LIST_ATTEMPTS - 1):
+            try:
+                return list(self.filesystem.get_file_info(selector))
+            except FileNotFoundError:
+                # Something was removed between its listing and a look at it.
+                continue
+        return list(self.filesystem.get_file_info(selector))
 
     def size(self, name: str) -> int:
         """Bytes of a file. Raises `FileNotFoundError`, or `OutputError` as `names` does."""
