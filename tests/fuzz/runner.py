@@ -11,11 +11,9 @@ process that dies, or spends more than `--cpu-s` on one, is a finding like an ex
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import multiprocessing
 import os
-import queue
 import random
 import resource
 import shutil
@@ -27,6 +25,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
@@ -162,6 +161,10 @@ class Watched:
     """The clock when the current case began."""
     since_cpu_s: Synchronized[float]
     """What the process had spent then."""
+    outcomes: Connection
+    sender: Connection
+    """Its end of `outcomes`. What is sent has been sent when the process dies, as a queue, whose
+    thread sends later, doesn't promise."""
     process: Any = None
 
     def is_late(self, cpu_s: float) -> bool:
@@ -196,7 +199,7 @@ def _spent_s(pid: int) -> float:
 def _work(
     seed: int, first: int, stride: int, end: int, names: tuple[str, ...], table: str, scratch: str,
     current: Synchronized[int], since_s: Synchronized[float], since_cpu_s: Synchronized[float],
-    outcomes: Any,
+    outcomes: Connection,
 ) -> None:  # fmt: skip
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
@@ -210,10 +213,9 @@ def _work(
         limit_memory(MEMORY_BYTES)
         since_s.value, since_cpu_s.value = time.monotonic(), time.process_time()
         current.value = number
-        outcomes.put((number, fuzzer.run(seed, number), _peak_bytes()))
+        outcomes.send((number, fuzzer.run(seed, number), _peak_bytes()))
     current.value = end
     outcomes.close()
-    outcomes.join_thread()
     # Whatever a broken file left behind in a library may not speak up at the end.
     os._exit(0)
 
@@ -237,31 +239,35 @@ def fuzz(
 ) -> Report:
     """Runs the cases 0 to `num_inputs` - 1."""
     context = multiprocessing.get_context("spawn")
-    outcomes = context.Queue()
     report, begin_s = Report(), time.monotonic()
     base = Path(tempfile.mkdtemp(prefix="fuzz-", dir=_fast_folder()))
-    workers = [
-        Watched(
-            number=i,
-            current=context.Value("q", -1),
-            since_s=context.Value("d", 0.0),
-            since_cpu_s=context.Value("d", 0.0),
+    workers = []
+    for i in range(num_workers):
+        receiver, sender = context.Pipe(duplex=False)
+        workers.append(
+            Watched(
+                number=i,
+                current=context.Value("q", -1),
+                since_s=context.Value("d", 0.0),
+                since_cpu_s=context.Value("d", 0.0),
+                outcomes=receiver,
+                sender=sender,
+            )
         )
-        for i in range(num_workers)
-    ]
 
     def start(worker: Watched, first: int) -> None:
         scratch = base / f"{worker.number}"
         worker.current.value = -1
         arguments = (seed, first, num_workers, num_inputs, names, table, str(scratch))
         watched = (worker.current, worker.since_s, worker.since_cpu_s)
-        worker.process = context.Process(target=_work, args=(*arguments, *watched, outcomes))
+        worker.process = context.Process(target=_work, args=(*arguments, *watched, worker.sender))
         worker.process.start()
 
     def take() -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                number, outcome, peak = outcomes.get(timeout=0.2)
+        while ready := wait([w.outcomes for w in workers], timeout=0.2):
+            for receiver in ready:
+                assert isinstance(receiver, Connection)
+                number, outcome, peak = receiver.recv()
                 report.peak_bytes = max(report.peak_bytes, peak)
                 _count(report, number, outcome)
 
