@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from diet_ray.data.schema import Field, Schema
+from diet_ray.data.schema import Field, Label, Schema, Timestamp
 from diet_ray.errors import ConfigError
 
 TIME = "time"
@@ -121,17 +121,36 @@ def refuse_negatives(options: Options, name: str) -> None:
         )
 
 
-def chosen_negatives(
-    options: Options, name: str, item: str, attributes: tuple[str, ...], other_label: str
-) -> Negatives:
-    """Raises `ConfigError` unless the user said how many: they decide what a model learns."""
+def negatives_for(
+    options: Options,
+    name: str,
+    *,
+    needed: bool,
+    item: str,
+    other_label: str,
+    attributes: tuple[str, ...] = (),
+) -> Negatives | None:
+    """None if the label has rows of both classes. Raises `ConfigError` if negatives are needed and
+    the user hasn't said how many, as they decide what a model learns, or the other way round."""
+    if not needed:
+        refuse_negatives(options, name)
+        return None
     if options.negatives is None:
         raise ConfigError(
             f"{name} holds only what people did, nothing that they passed over: say how many "
             "negatives to draw for each event (`--negatives 1`; each is an item that occurred "
-            f"before the event), or take {other_label}"
+            f"before the event), or take `--label {other_label}`"
         )
     return Negatives(per_row=options.negatives, item=item, attributes=attributes, seed=options.seed)
+
+
+def prepared_schema(*, fields: tuple[Field, ...], timezone: str = "UTC") -> Schema:
+    """Of the rows that `diet prepare` writes, whatever the log."""
+    return Schema(
+        timestamp=Timestamp(column=TIME, unit="us", timezone=timezone),
+        label=Label(column=LABEL),
+        fields=fields,
+    )
 
 
 def categorical(*names: str, min_count: int = 1) -> tuple[Field, ...]:

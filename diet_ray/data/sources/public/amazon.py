@@ -40,13 +40,12 @@ from diet_ray.data.raw.log import (
     RawLog,
     categorical,
     choose_label,
-    chosen_negatives,
     history,
     keep,
-    refuse_negatives,
+    negatives_for,
+    prepared_schema,
 )
 from diet_ray.data.raw.start import Start
-from diet_ray.data.schema import Label, Schema, Timestamp
 from diet_ray.data.sources.public.adapter import Adapter, Files, Role
 
 ZONE = "UTC"
@@ -76,15 +75,12 @@ def recognise(start: Start) -> Role | None:
 
 def open_log(files: Files, options: Options, scratch: Path) -> RawLog:
     label = choose_label(options, (*STARS, "review"), "amazon")
-    negatives = None
-    if label == "review":
-        negatives = chosen_negatives(options, "amazon", "item", (), "`--label liked`")
-    else:
-        refuse_negatives(options, "amazon")
+    negatives = negatives_for(
+        options, "amazon", needed=label == "review", item="item", other_label="liked"
+    )
     return RawLog(
-        schema=Schema(
-            timestamp=Timestamp(column=TIME, unit="us", timezone=ZONE),
-            label=Label(column=LABEL),
+        schema=prepared_schema(
+            timezone=ZONE,
             fields=(
                 *categorical("user"),
                 *categorical("item", min_count=2),

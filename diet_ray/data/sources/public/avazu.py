@@ -36,10 +36,10 @@ from diet_ray.data.raw.log import (
     categorical,
     choose_label,
     keep,
+    prepared_schema,
     refuse_negatives,
 )
 from diet_ray.data.raw.start import Start
-from diet_ray.data.schema import Label, Schema, Timestamp
 from diet_ray.data.sources.public.adapter import Adapter, Files, Role
 
 CODES = ("C1", "banner_pos", "device_type", "device_conn_type", *(f"C{i}" for i in range(14, 22)))
@@ -71,9 +71,7 @@ def open_log(files: Files, options: Options, scratch: Path) -> RawLog:
     }
     logs = [(s, TextFormat(columns=s.header, types=types, header=True)) for s in files["log"]]
     return RawLog(
-        schema=Schema(
-            timestamp=Timestamp(column=TIME, unit="us"),
-            label=Label(column=LABEL),
+        schema=prepared_schema(
             fields=categorical(
                 "hour", "weekday", "is_weekend", *CODES, *HASHES, min_count=2
             ),

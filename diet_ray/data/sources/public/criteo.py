@@ -28,17 +28,16 @@ from diet_ray.data.raw.chunks import cut_files
 from diet_ray.data.raw.formats import TextFormat
 from diet_ray.data.raw.log import (
     LABEL,
-    TIME,
     Cleaned,
     Options,
     RawLog,
     categorical,
     choose_label,
     numeric,
+    prepared_schema,
     refuse_negatives,
 )
 from diet_ray.data.raw.start import Start
-from diet_ray.data.schema import Label, Schema, Timestamp
 from diet_ray.data.sources.public.adapter import Adapter, Files, Role
 
 NUMBERS = tuple(f"I{i}" for i in range(1, 14))
@@ -78,9 +77,7 @@ def open_log(files: Files, options: Options, scratch: Path) -> RawLog:
         )
         logs.append((start, text))
     return RawLog(
-        schema=Schema(
-            timestamp=Timestamp(column=TIME, unit="us"),
-            label=Label(column=LABEL),
+        schema=prepared_schema(
             fields=(*numeric(*NUMBERS), *categorical(*CATEGORIES, min_count=10)),
         ),
         parts=cut_files(logs),

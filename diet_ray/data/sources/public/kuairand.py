@@ -49,10 +49,11 @@ from diet_ray.data.raw.log import (
     history,
     keep,
     numeric,
+    prepared_schema,
     refuse_negatives,
 )
 from diet_ray.data.raw.start import Start
-from diet_ray.data.schema import Field, Label, Schema, Timestamp
+from diet_ray.data.schema import Field
 from diet_ray.data.sources.public.adapter import Adapter, Files, Role
 
 ZONE = "Asia/Shanghai"
@@ -116,9 +117,8 @@ def open_log(files: Files, options: Options, scratch: Path) -> RawLog:
     )  # fmt: skip
     missing = [n for n, t in (("user", users), ("video", videos)) if t is None]
     return RawLog(
-        schema=Schema(
-            timestamp=Timestamp(column=TIME, unit="us", timezone=ZONE),
-            label=Label(column=LABEL),
+        schema=prepared_schema(
+            timezone=ZONE,
             fields=fields,
         ),
         parts=cut_files(logs),

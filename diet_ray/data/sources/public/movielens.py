@@ -43,10 +43,11 @@ from diet_ray.data.raw.log import (
     choose_label,
     history,
     numeric,
+    prepared_schema,
     refuse_negatives,
 )
 from diet_ray.data.raw.start import Start
-from diet_ray.data.schema import Field, Label, Schema, Timestamp
+from diet_ray.data.schema import Field
 from diet_ray.data.sources.public.adapter import Adapter, Files, Role
 
 ZONE = "UTC"
@@ -114,9 +115,8 @@ def open_log(files: Files, options: Options, scratch: Path) -> RawLog:
             *numeric("year"),
         )
     return RawLog(
-        schema=Schema(
-            timestamp=Timestamp(column=TIME, unit="us", timezone=ZONE),
-            label=Label(column=LABEL),
+        schema=prepared_schema(
+            timezone=ZONE,
             fields=fields,
         ),
         parts=cut_files(logs),

@@ -16,10 +16,18 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from diet_ray.data.raw.log import LABEL, TIME, Cleaned, Options, RawLog, refuse_negatives
+from diet_ray.data.raw.log import (
+    LABEL,
+    TIME,
+    Cleaned,
+    Options,
+    RawLog,
+    prepared_schema,
+    refuse_negatives,
+)
 from diet_ray.data.rows import LABEL as ROW_LABEL
 from diet_ray.data.rows import TIMESTAMP
-from diet_ray.data.schema import Label, Schema, Timestamp
+from diet_ray.data.schema import Schema
 from diet_ray.data.sources.base import RawShard, Source
 from diet_ray.data.sources.config import SourceConfig
 from diet_ray.data.sources.csv import CsvSource
@@ -62,9 +70,8 @@ def open_table(
     )
     return RawLog(
         # What is written has the names of the fields.
-        schema=Schema(
-            timestamp=Timestamp(column=TIME, unit="us", timezone=schema.timestamp.timezone),
-            label=Label(column=LABEL),
+        schema=prepared_schema(
+            timezone=schema.timestamp.timezone,
             fields=tuple(replace(f, column=None) for f in schema.fields),
         ),
         parts=tuple(ShardPart(source=source, shard=s) for s in source.shards),

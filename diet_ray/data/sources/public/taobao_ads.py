@@ -44,10 +44,10 @@ from diet_ray.data.raw.log import (
     history,
     keep,
     numeric,
+    prepared_schema,
     refuse_negatives,
 )
 from diet_ray.data.raw.start import Start
-from diet_ray.data.schema import Label, Schema, Timestamp
 from diet_ray.data.sources.public.adapter import Adapter, Files, Role
 
 ZONE = "Asia/Shanghai"
@@ -101,9 +101,8 @@ def open_log(files: Files, options: Options, scratch: Path) -> RawLog:
         if c == "adgroup_id" or c in joined
     )  # fmt: skip
     return RawLog(
-        schema=Schema(
-            timestamp=Timestamp(column=TIME, unit="us", timezone=ZONE),
-            label=Label(column=LABEL),
+        schema=prepared_schema(
+            timezone=ZONE,
             fields=(
                 *categorical("user", "adgroup_id", "pid", "hour", "weekday"),
                 *categorical(*(c for c in joined if c != "price")),

@@ -39,14 +39,13 @@ from diet_ray.data.raw.log import (
     RawLog,
     categorical,
     choose_label,
-    chosen_negatives,
     codes_of,
     history,
     keep,
-    refuse_negatives,
+    negatives_for,
+    prepared_schema,
 )
 from diet_ray.data.raw.start import Start
-from diet_ray.data.schema import Label, Schema, Timestamp
 from diet_ray.data.sources.public.adapter import Adapter, Files, Role
 
 ZONE = "Asia/Shanghai"
@@ -67,18 +66,18 @@ def recognise(start: Start) -> Role | None:
 
 def open_log(files: Files, options: Options, scratch: Path) -> RawLog:
     label = choose_label(options, ("click", "any", "buy"), "taobao-behavior")
-    negatives = None
-    if label == "buy":
-        refuse_negatives(options, "taobao-behavior")
-    else:
-        negatives = chosen_negatives(
-            options, "taobao-behavior", "item_id", ("category_id",), "`--label buy`"
-        )
+    negatives = negatives_for(
+        options,
+        "taobao-behavior",
+        needed=label != "buy",
+        item="item_id",
+        attributes=("category_id",),
+        other_label="buy",
+    )
     text = TextFormat(columns=tuple(_TYPES), types=_TYPES)
     return RawLog(
-        schema=Schema(
-            timestamp=Timestamp(column=TIME, unit="us", timezone=ZONE),
-            label=Label(column=LABEL),
+        schema=prepared_schema(
+            timezone=ZONE,
             fields=(
                 *categorical("user_id"),
                 *categorical("item_id", min_count=2),

@@ -51,14 +51,13 @@ from diet_ray.data.raw.log import (
     RawLog,
     categorical,
     choose_label,
-    chosen_negatives,
     codes_of,
     history,
     keep,
-    refuse_negatives,
+    negatives_for,
+    prepared_schema,
 )
 from diet_ray.data.raw.start import Start
-from diet_ray.data.schema import Label, Schema, Timestamp
 from diet_ray.data.sources.public.adapter import Adapter, Files, Role
 from diet_ray.errors import DataError
 
@@ -162,17 +161,19 @@ def open_log(files: Files, options: Options, scratch: Path) -> RawLog:
         joins.append((_table(files["products"], "item_id", types, scratch, delimiter), "item_id"))
     own = [c for c in variant.columns if c.endswith("_id") and c not in ("user_id", "item_id")]
     joined = [c for table, _ in joins for c in table.columns]
-    negatives = None
-    if label == "buy":
-        refuse_negatives(options, "tmall")
-    else:
-        negatives = chosen_negatives(options, "tmall", "item_id", tuple(own), "`--label buy`")
+    negatives = negatives_for(
+        options,
+        "tmall",
+        needed=label != "buy",
+        item="item_id",
+        attributes=tuple(own),
+        other_label="buy",
+    )
     past = [("past_items", "item_id")]
     past += [("past_categories", c) for c in ("category_id", "category") if c in (*own, *joined)]
     return RawLog(
-        schema=Schema(
-            timestamp=Timestamp(column=TIME, unit="us", timezone=ZONE),
-            label=Label(column=LABEL),
+        schema=prepared_schema(
+            timezone=ZONE,
             fields=(
                 *categorical("user_id"),
                 *categorical("item_id", min_count=2),
