@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,6 @@ def update(
     run: str | Path, log: str | Sequence[str], *, address: str | None = None
 ) -> DistilledDataset:
     """Adds new files to a run, in time order, without reading history again."""
-    from dataclasses import replace
-
     paths = (log,) if isinstance(log, str) else tuple(log)
     known = runs.load_run_config(runs.RunFolder(Path(run))).source
     connect(address)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from diet_ray.documents import cut, parse_json, parse_yaml, shown
+from diet_ray.documents import cut, load_json, parse_yaml, read_document, shown
 from diet_ray.errors import ConfigError
 
 T = TypeVar("T")
@@ -29,15 +29,9 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     Raises `ConfigError` if it is missing, broken, no mapping, or has a key twice.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, ValueError) as e:
-        raise ConfigError(f"{path}: can't be read: {e}") from None
     if path.suffix == ".json":
-        return parse_json(content, str(path), ConfigError)
-    return parse_yaml(content, str(path), ConfigError)
+        return load_json(path, ConfigError)
+    return parse_yaml(read_document(path, ConfigError), str(path), ConfigError)
 
 
 def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:

@@ -30,13 +30,17 @@ MAX_SHOWN = 200
 
 def load_json(path: Path, error: type[DietError] = DataError) -> dict[str, Any]:
     """The mapping in a JSON file. Raises `error` naming the file."""
+    return parse_json(read_document(path, error), str(path), error)
+
+
+def read_document(path: Path, error: type[DietError]) -> bytes:
+    """The content of a file. Raises `error` naming it."""
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except (OSError, ValueError) as e:
         raise error(f"{path}: can't be read: {e}") from None
-    return parse_json(content, str(path), error)
 
 
 def parse_json(content: bytes | str, where: str, error: type[DietError]) -> dict[str, Any]:

@@ -73,13 +73,13 @@ def _decoded_bytes(file: pq.ParquetFile) -> int:
     pages = sum(
         max(0, metadata.row_group(i).total_byte_size) for i in range(metadata.num_row_groups)
     )
-    return pages + metadata.num_rows * sum(_width(kind) for kind in file.schema_arrow.types)
+    return pages + metadata.num_rows * sum(value_bytes(kind) for kind in file.schema_arrow.types)
 
 
-def _width(kind: pa.DataType) -> int:
-    """Bytes of a value; 0 if they differ."""
+def value_bytes(kind: pa.DataType) -> int:
+    """Of one value of the type; 0 if they differ."""
     if pa.types.is_fixed_size_list(kind):
-        return int(kind.list_size) * _width(kind.value_type)
+        return int(kind.list_size) * value_bytes(kind.value_type)
     try:
         return -(-int(kind.bit_width) // 8)
     except ValueError:

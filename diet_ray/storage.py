@@ -95,19 +95,17 @@ class Folder:
 
         Raises `OutputError` if the storage can't be asked.
         """
-        selector = pafs.FileSelector(self.path, allow_not_found=True)
-        with self._reached():
-            found = [info.base_name for info in self._list(selector)]
+        found = [info.base_name for info in self._list()]
         return sorted(name for name in found if not name.startswith(_TEMPORARY))
 
-    def _list(self, selector: pafs.FileSelector) -> list[pafs.FileInfo]:
-        for _ in range(_LIST_ATTEMPTS - 1):
-            try:
-                return list(self.filesystem.get_file_info(selector))
-            except FileNotFoundError:
-                # Something was removed between its listing and a look at it.
-                continue
-        return list(self.filesystem.get_file_info(selector))
+    def _list(self) -> list[pafs.FileInfo]:
+        selector = pafs.FileSelector(self.path, allow_not_found=True)
+        with self._reached():
+            for _ in range(_LIST_ATTEMPTS - 1):
+                # Something may be removed between its listing and a look at it.
+                with contextlib.suppress(FileNotFoundError):
+                    return list(self.filesystem.get_file_info(selector))
+            return list(self.filesystem.get_file_info(selector))
 
     def size(self, name: str) -> int:
         """Bytes of a file. Raises `FileNotFoundError`, or `OutputError` as `names` does."""
@@ -228,10 +226,7 @@ class Folder:
 
     def delete_temporaries(self) -> None:
         """Removes what a killed writer left behind. Only for the folder's single owner."""
-        selector = pafs.FileSelector(self.path, allow_not_found=True)
-        with self._reached():
-            found = self.filesystem.get_file_info(selector)
-        for info in found:
+        for info in self._list():
             if info.base_name.startswith(_TEMPORARY):
                 _delete_quietly(self.filesystem, info.path)
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 import torch
 
 from diet_ray.data.encoding import NUM_STRATA, Encoder, features_of, to_batch
+from diet_ray.data.raw.clock import DAY_US
 from diet_ray.data.rows import TIMESTAMP
 from diet_ray.data.schema import Schema
 from diet_ray.data.sources.base import Source
@@ -43,7 +44,6 @@ VOCABULARY_BYTES = 200
 """Of a value in the encoder: itself, its id, its count, and the way to them."""
 COPIES = 3
 """Of a proxy's table: weights, second moments, and the copy that a stage is addressed under."""
-DAY_US = 86_400 * 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow as pa
-
 from diet_ray.data.log import PreparedLog
 from diet_ray.data.schema import Schema
 from diet_ray.distillation.pipeline import Watcher
@@ -18,6 +16,7 @@ from diet_ray.monitoring.observer import LoggerName, Observer, Observers, Outcom
 from diet_ray.monitoring.ray_metrics import RayMetrics
 from diet_ray.monitoring.status_file import StatusFile
 from diet_ray.monitoring.trackers import LOGGERS
+from diet_ray.parquet import value_bytes
 from diet_ray.progress import Progress
 from diet_ray.stopping import last_words, was_told_to_stop
 
@@ -92,13 +91,7 @@ def watcher_of(
 
 def bytes_of_slot(schema: Schema) -> int:
     """Of one row of the slot table."""
-    return sum(_bytes(f.type) for f in slot_schema(schema))
-
-
-def _bytes(kind: pa.DataType) -> int:
-    if pa.types.is_fixed_size_list(kind):
-        return kind.list_size * _bytes(kind.value_type)
-    return kind.bit_width // 8
+    return sum(value_bytes(f.type) for f in slot_schema(schema))
 
 
 def _rows(progress: Progress) -> Rows:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from diet_ray.config import from_mapping
+from diet_ray.documents import load_json
 from diet_ray.errors import ConfigError, DataError
 from diet_ray.monitoring.observer import Outcome, Rows, StagePoint
 from diet_ray.storage import Folder
@@ -56,12 +57,12 @@ class Status:
 def read_status(run: Path) -> Status:
     """Raises `DataError` naming the file that is missing or broken."""
     where = run / NAME
+    if not where.exists():
+        raise DataError(f"{where}: no such file: no run was started here")
+    content = load_json(where)
     try:
-        content = json.loads(where.read_text(encoding="utf-8"))
         return from_mapping(Status, content, str(where))
-    except FileNotFoundError:
-        raise DataError(f"{where}: no such file: no run was started here") from None
-    except (OSError, ValueError, ConfigError) as e:
+    except ConfigError as e:
         raise DataError(f"{where}: can't be read: {e}") from None
 
 
