@@ -26,9 +26,10 @@ from torch import Tensor
 
 from benchmarks.report import note
 from benchmarks.scoring.features import features, random_batch
+from benchmarks.scoring.kernels import forward, full_norms, last_layer_norms
 from benchmarks.scoring.torch_func import torch_func_norms
 from diet_ray.data.batch import Batch
-from diet_ray.influence.gradients import last_layer_squared_norm, row_gradients, squared_norm
+from diet_ray.influence.gradients import row_gradients
 from diet_ray.influence.projection import project
 from diet_ray.models.base import Recommender
 from diet_ray.models.catalogue import Candidate, build, core_candidates
@@ -81,12 +82,12 @@ def scoring() -> dict[str, Any]:
 
 def _scored(model: Recommender, rows: Batch) -> dict[str, float]:
     part = rows[:CPU_ROWS]
-    cpu = _rows_per_s(lambda: norms(model, part, None), len(part), rounds=2)
-    expected = norms(model, part, None).double()
+    cpu = _rows_per_s(lambda: full_norms(model, part), len(part), rounds=2)
+    expected = full_norms(model, part).double()
     model, rows = model.cuda(), rows.to("cuda")
     found = {
         "forward": _rows_per_s(lambda: forward(model, rows), len(rows)),
-        "last_layer": _rows_per_s(lambda: last_layer(model, rows), len(rows)),
+        "last_layer": _rows_per_s(lambda: last_layer_norms(model, rows), len(rows)),
         "features": _rows_per_s(lambda: project_rows(model, rows), len(rows)),
     }
     for name, dtype, tf32 in (
@@ -96,8 +97,8 @@ def _scored(model: Recommender, rows: Batch) -> dict[str, float]:
         ("float16", torch.float16, False),
     ):
         torch.backends.cuda.matmul.allow_tf32 = tf32
-        found[name] = _rows_per_s(lambda d=dtype: norms(model, rows, d), len(rows))
-        error = (norms(model, rows, dtype)[: len(expected)].cpu().double() - expected).abs()
+        found[name] = _rows_per_s(lambda d=dtype: full_norms(model, rows, d), len(rows))
+        error = (full_norms(model, rows, dtype)[: len(expected)].cpu().double() - expected).abs()
         found[f"{name}_median_error"] = float((error / expected).median())
         torch.backends.cuda.matmul.allow_tf32 = False
     whole = torch_func_norms(model)
@@ -109,19 +110,6 @@ def _scored(model: Recommender, rows: Batch) -> dict[str, float]:
     found["last_layer_vs_forward"] = found["last_layer"] / found["forward"]
     found["full_norm_vs_cpu_thread"] = found["float32"] / cpu
     return {name: float(f"{value:.4g}") for name, value in found.items()}
-
-
-@torch.no_grad()
-def forward(model: Recommender, rows: Batch) -> Tensor:
-    return model(rows)
-
-
-def norms(model: Recommender, rows: Batch, precision: torch.dtype | None) -> Tensor:
-    return squared_norm(row_gradients(model, rows, rows.label, "all", precision)).sqrt()
-
-
-def last_layer(model: Recommender, rows: Batch) -> Tensor:
-    return last_layer_squared_norm(row_gradients(model, rows, rows.label, "last_layer")).sqrt()
 
 
 def project_rows(model: Recommender, rows: Batch) -> Tensor:
@@ -176,7 +164,6 @@ def stacked() -> dict[str, Any]:
                 )
                 made.advance(300)
 
-            run()
             seconds[str(size)] = round(1.0 / _rows_per_s(run, size, rounds=1), 4)
         found[name] = seconds
     return found

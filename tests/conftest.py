@@ -39,10 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what starts Ray: that is run in one process, as two clusters on two cores take longer
     side by side than one after the other."""
     for item in items:
-        by_itself = any(name in str(item.path) for name in STARTS_RAY)
+        by_itself = any(name in item.nodeid for name in STARTS_RAY)
         if by_itself or "ray_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
-        if any(name in str(item.path) for name in SLOW) and "DIET_SLOW_TESTS" not in os.environ:
+        if any(name in item.nodeid for name in SLOW) and "DIET_SLOW_TESTS" not in os.environ:
             item.add_marker(pytest.mark.skip(reason="slow; make test-all"))
 
 

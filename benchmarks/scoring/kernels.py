@@ -45,9 +45,9 @@ class KernelSizes:
 QUICK = KernelSizes(num_rows=4_096, num_whole_rows=16, rounds=3)
 
 
-def full_norms(model: Recommender, batch: Batch) -> Tensor:
+def full_norms(model: Recommender, batch: Batch, precision: torch.dtype | None = None) -> Tensor:
     """(B,): over all parameters, in closed form."""
-    return squared_norm(row_gradients(model, batch, batch.label, "all")).sqrt()
+    return squared_norm(row_gradients(model, batch, batch.label, "all", precision)).sqrt()
 
 
 def last_layer_norms(model: Recommender, batch: Batch) -> Tensor:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from diet_ray.cli import main
 from diet_ray.distillation.config import load_distill_config
 from diet_ray.distillation.run import distill
 from diet_ray.memory.document import seal, unseal
 from diet_ray.storage import sha256
 from tests.kuairand import write_config, write_log
+from tests.test_cli import diet
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +30,6 @@ def run(distilled: Path, tmp_path: Path) -> Path:
     """A copy that may be damaged."""
     shutil.copytree(distilled, tmp_path / "run")
     return tmp_path / "run"
-
-
-def diet(*arguments: str | Path) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["diet", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as e:
-            return int(e.code or 0)
-    return 0
 
 
 def last_stage(run: Path) -> Path:
