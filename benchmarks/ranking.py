@@ -6,8 +6,9 @@
 For each log: full runs of all candidates, the curve (distilled sets of the shipped default at
 several sizes, and the baselines at equal cost), the ablation, recipes and anchors, and the
 stream's promise. What is measured is kept in one ledger a log below --out, so a run that is cut
-off goes on; `--known benchmarks/results` begins with the published ledgers. Prints one JSON object:
-{log: figures of the default size}; `--write` puts all tables and plots into docs/.
+off goes on, and what was found of it in one report a log; `--known benchmarks/results` begins with
+the published ones. Prints one JSON object: {log: figures of the default size}; `--write` puts all
+tables and plots into docs/, of every log that has a report.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from benchmarks.laboratory import recipes
 from benchmarks.laboratory.ablation import ablation
 from benchmarks.laboratory.bench import Bench
 from benchmarks.laboratory.candidates import candidates_of
-from benchmarks.laboratory.crossover import crossover
 from benchmarks.laboratory.curve import point
 from benchmarks.laboratory.full import full_runs
 from benchmarks.laboratory.ledger import Ledger
 from benchmarks.laboratory.logs import LogSource, open_log, sources
+from benchmarks.laboratory.reports import LogReport
 from benchmarks.laboratory.results import write_results
 from benchmarks.laboratory.stream import by_stage
 from benchmarks.report import note
@@ -58,25 +59,38 @@ def main() -> None:
     begin_s = time.perf_counter()
     named = sources(arguments.movielens)
     names = arguments.logs or (QUICK_LOGS if arguments.quick else tuple(named))
-    benches = {name: make_bench(name, named[name], arguments) for name in names}
+    benches = {
+        name: make_bench(name, named[name], arguments)
+        for name in (*names, *arguments.priors)
+        if name in named
+    }
     priors = prior_scores(benches)
-    report: dict[str, Any] = {}
-    for name, bench in benches.items():
-        report[name] = measure(bench, priors.get(name), arguments)
-        shown = {k: v for k, v in report[name].items() if isinstance(v, int | float | str)}
-        note(f"{name}: {json.dumps(shown)}")
-    over = over_logs(report)
-    note(f"all in {time.perf_counter() - begin_s:.0f} s")
+    reports = {name: report_of(name, arguments) for name in named}
+    for name in names:
+        measure(benches[name], priors.get(name), reports[name], arguments)
+        note(f"{name}: {time.perf_counter() - begin_s:.0f} s since the start")
+    found = {
+        name: report.figures(DEFAULT_FRACTION, distillation_passes())
+        for name, report in reports.items()
+    }
+    found = {name: figures for name, figures in found.items() if figures}
     if arguments.write:
-        write_results(report, over, ROOT / "docs/results.md", ROOT / "docs/plots")
-        points = json.dumps(curve_points(report), indent=1)
+        write_results(found, over_logs(found), ROOT / "docs/results.md", ROOT / "docs/plots")
+        points = json.dumps(curve_points(found), indent=1)
         (ROOT / "diet_ray/report/curve.json").write_text(points + "\n")
-    print(json.dumps(report, indent=None if arguments.json else 1))
+    shown = {name: found[name] for name in names if name in found}
+    print(json.dumps(shown, indent=None if arguments.json else 1))
+
+
+def report_of(name: str, arguments: argparse.Namespace) -> LogReport:
+    file = f"reports/{name}.json"
+    return LogReport(arguments.out / file, arguments.known and arguments.known / file)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--logs", nargs="*", help="which logs; all by default")
+    parser.add_argument("--logs", nargs="*", help="which logs to measure; all by default")
+    parser.add_argument("--priors", nargs="*", default=(), help="logs for `prior` beside --logs")
     parser.add_argument("--movielens", type=Path, help="your copy of MovieLens-1M-liked, Parquet")
     parser.add_argument("--parts", nargs="*", choices=PARTS, help="what to measure; all by default")
     parser.add_argument("--fractions", nargs="*", type=float, help="rows of the set over the log's")
@@ -129,26 +143,27 @@ def as_report(bench: Bench) -> dict[str, Any]:
 
 
 def measure(
-    bench: Bench, prior: np.ndarray | None, arguments: argparse.Namespace
-) -> dict[str, Any]:
-    """All figures of one log; those of the default size on top."""
+    bench: Bench, prior: np.ndarray | None, report: LogReport, arguments: argparse.Namespace
+) -> None:
+    """Puts the parts asked for into the log's report, one after the other."""
     parts = arguments.parts or (("curve",) if arguments.quick else PARTS)
     sizes = arguments.fractions or ((DEFAULT_FRACTION,) if arguments.quick else FRACTIONS)
     sets = arguments.out / "sets"
-    points = [point(bench, size, arguments.seeds, prior, sets) for size in sizes]
-    top = min(points, key=lambda p: abs(p["fraction"] - DEFAULT_FRACTION))
-    found = top | {"curve": points, "full_auc": bench.full.ranking.tolist()}
-    found["crossover"] = crossover(points, top["fraction"], distillation_passes())
+    report.put(full_auc=bench.full.ranking.tolist())
+    if "curve" in parts:
+        for size in sizes:
+            report.put_point(point(bench, size, arguments.seeds, prior, sets))
     if "ablation" in parts:
-        found["ablation"] = ablation(bench, sets)
+        report.put(ablation=ablation(bench, sets))
     if "recipes" in parts:
         scores = recipes.recipe_scores(bench, sets)
-        found["recipes"] = recipes.agreements(bench, scores)
-        found["anchors"] = [recipes.anchored(bench, scores, n) for n in recipes.NUM_ANCHORS]
-        found["resolution"] = recipes.resolution_table(bench, sets)
+        report.put(
+            recipes=recipes.agreements(bench, scores),
+            anchors=[recipes.anchored(bench, scores, n) for n in recipes.NUM_ANCHORS],
+            resolution=recipes.resolution_table(bench, sets),
+        )
     if "stream" in parts and bench.name in STREAM_LOGS:
-        found["stream"] = by_stage(bench)
-    return found
+        report.put(stream=by_stage(bench))
 
 
 def distillation_passes() -> float:

@@ -28,12 +28,14 @@ def crossover(points: Sequence[dict[str, Any]], fraction: float, passes: float) 
             for p in points
             if name in p["baselines"]
         ]
-        found[name] = _fewest(own, np.array(known), passes)
+        found[name] = _fewest(own, np.array(known).reshape(-1, 2), passes)
     return found
 
 
 def _fewest(own: dict[str, Any], known: np.ndarray, passes: float) -> dict[str, Any]:
     """`candidates` is None if no number up to `MAX_CANDIDATES` is found to do."""
+    if not len(known):
+        return {"candidates": None, "at_most": True}
     unknown = False
     for num_candidates in range(1, MAX_CANDIDATES + 1):
         cost = min(1.0, own["row_visit_fraction"] + passes / num_candidates)

@@ -50,3 +50,8 @@ def test_a_set_as_dear_as_a_full_pass_pays_never() -> None:
 def test_the_size_must_have_been_measured() -> None:
     with pytest.raises(StopIteration):
         crossover(POINTS, 0.02, passes=3.0)
+
+
+def test_without_a_rival_nothing_is_known() -> None:
+    found = crossover([point(0.01, 0.9, 0.75, None)], 0.01, passes=3.0)
+    assert found["halving"] == {"candidates": None, "at_most": True}

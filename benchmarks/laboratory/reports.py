@@ -1,0 +1,51 @@
+"""The figures of a log, kept as they come, so that tables can be written from several calls."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.laboratory.crossover import crossover
+
+
+class LogReport:
+    """Points of the curve by size, and other parts by name, in one JSON file; one process writes.
+
+    What is put replaces what was there. It doesn't know by which method an old part was measured:
+    after a change of the method, begin with an empty folder.
+    """
+
+    def __init__(self, path: Path, known: Path | None = None) -> None:
+        """`known` is another report's file, taken over if it exists and `path` doesn't."""
+        self.path = path
+        self._parts: dict[str, Any] = {"curve": []}
+        for source in (path, known):
+            if source is not None and source.exists():
+                self._parts = json.loads(source.read_text())
+                break
+
+    def put(self, **parts: Any) -> None:
+        self._parts |= parts
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_suffix(".draft")
+        draft.write_text(json.dumps(self._parts) + "\n")
+        os.replace(draft, self.path)
+
+    def put_point(self, point: dict[str, Any]) -> None:
+        """One size of the set, which is its `fraction`."""
+        others = [p for p in self._parts["curve"] if p["fraction"] != point["fraction"]]
+        self.put(curve=sorted([*others, point], key=lambda p: p["fraction"]))
+
+    def figures(self, default: float, passes: float) -> dict[str, Any]:
+        """All parts, the figures of the size nearest to `default` on top.
+
+        `passes`: row visits of a distillation over the log's rows. Empty if there is no point.
+        """
+        points: Sequence[dict[str, Any]] = self._parts["curve"]
+        if not points:
+            return {}
+        top = min(points, key=lambda p: abs(p["fraction"] - default))
+        return top | self._parts | {"crossover": crossover(points, top["fraction"], passes)}
