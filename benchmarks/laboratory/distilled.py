@@ -20,6 +20,7 @@ from diet_ray.config import to_mapping
 from diet_ray.data.log import PreparedLog
 from diet_ray.distillation.budget import BudgetConfig
 from diet_ray.distillation.config import DistillConfig
+from diet_ray.distillation.description import description
 from diet_ray.distillation.pipeline import (
     Distiller,
     Watcher,
@@ -27,7 +28,6 @@ from diet_ray.distillation.pipeline import (
     resume,
     slot_budgets,
 )
-from diet_ray.distillation.run import description
 from diet_ray.influence.serial import SerialScorer
 from diet_ray.memory.dataset import DistilledDataset
 from diet_ray.memory.publish import publish

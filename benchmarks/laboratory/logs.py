@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diet_ray.data.log import PreparedLog
-from diet_ray.data.prepare import prepare
 from diet_ray.data.schema import Schema
 from diet_ray.data.sources.config import SourceConfig
 from diet_ray.data.sources.synthetic import SyntheticConfig
@@ -102,5 +101,8 @@ def open_log(name: str, source: LogSource, folder: Path) -> PreparedLog:
     try:
         return PreparedLog.open(str(path))
     except DataError:
+        # Ray is needed for this alone: where the log is prepared, everything else goes without.
+        from diet_ray.data.prepare import prepare
+
         stages = StageConfig(by="rows", rows=source.stage_rows, test_fraction=TEST_FRACTION)
         return prepare(source.source, Schema.load(source.schema), stages, path)

@@ -123,6 +123,13 @@ class PreparedLog:
         return sum(s.num_rows for s in self.train_stages)
 
     @property
+    def num_train_bytes(self) -> int:
+        """Of the files that hold the training rows."""
+        folder = Folder.at(self.path)
+        files = {shard.file for stage in self.train_stages for shard in stage.shards}
+        return sum(folder.size(file) for file in files)
+
+    @property
     def num_test_rows(self) -> int:
         return sum(s.num_rows for s in self.test_stages)
 

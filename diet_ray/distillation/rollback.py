@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from diet_ray.data.log import PreparedLog
+from diet_ray.distillation.description import description
 from diet_ray.distillation.pipeline import resume
-from diet_ray.distillation.run import RunFolder, description, load_run_config
+from diet_ray.distillation.run import RunFolder, load_run_config
 from diet_ray.errors import DistilledSetError
 from diet_ray.memory.dataset import DistilledDataset
 from diet_ray.memory.publish import publish

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from diet_ray.data.prepare import append, prepare
 from diet_ray.data.schema import Schema
 from diet_ray.data.sources.config import SourceConfig
 from diet_ray.distillation.config import DistillConfig
+from diet_ray.distillation.description import description
 from diet_ray.distillation.pipeline import (
     Distiller,
     remaining_stages,
@@ -40,15 +41,12 @@ from diet_ray.errors import ClusterError, ConfigError, DataError, OutputError
 from diet_ray.influence.pool import ScoringPool
 from diet_ray.memory.actor import MemoryClient
 from diet_ray.memory.dataset import DistilledDataset
-from diet_ray.memory.manifest import Description
 from diet_ray.memory.publish import publish
 from diet_ray.memory.snapshot import Snapshots
 from diet_ray.monitoring.monitor import monitored, watcher_of
 from diet_ray.monitoring.observer import Observers
 from diet_ray.progress import Progress
-from diet_ray.search.consistency import train_bytes
 from diet_ray.storage import Folder
-from diet_ray.training.recipe import matched_recipe
 
 
 @dataclass(frozen=True)
@@ -205,22 +203,3 @@ def _distil_remaining(
 def _progress(stages: Sequence[Stage], state: StreamState, console: Console | None) -> Progress:
     total_rows = state.rows_seen + sum(s.num_rows for s in stages)
     return Progress(total_rows, "distil", completed_rows=state.rows_seen, console=console)
-
-
-def description(
-    config: DistillConfig, log: PreparedLog, state: StreamState, num_slots: int
-) -> Description:
-    """What a distilled dataset says of itself, its recipe included."""
-    recipe = matched_recipe(num_rows_full=state.rows_seen, num_slots=num_slots)
-    return Description(
-        schema=log.schema,
-        features=log.features,
-        recipe=recipe,
-        proxies=tuple(to_mapping(p) for p in config.proxies),
-        budget=to_mapping(config.budget),
-        source_fingerprint=log.fingerprint,
-        num_rows_seen=state.rows_seen,
-        source_bytes=train_bytes(log),
-        stages=tuple(asdict(r) for r in state.records),
-        details={"distill_seconds": state.seconds, "seed": config.seed},
-    )

@@ -469,7 +469,7 @@ def _report(
         num_rows_full=log.num_train_rows,
         num_rows_distilled=len(distilled.train),
         row_fraction=len(distilled.train) / log.num_train_rows,
-        byte_fraction=distilled.num_bytes / max(1, train_bytes(log)),
+        byte_fraction=distilled.num_bytes / max(1, log.num_train_bytes),
         num_candidates=len(arms.candidates),
         num_counted=len(counted),
         num_seeds=len(config.seeds),
@@ -567,10 +567,3 @@ def _baseline_report(full: Arm, outcome: BaselineOutcome | str, costs: _Costs) -
         row_visit_fraction=outcome.row_visits / costs.full_visits,
         details=details,
     )
-
-
-def train_bytes(log: PreparedLog) -> int:
-    """Bytes of the files that hold the training rows."""
-    files = {shard.file for stage in log.train_stages for shard in stage.shards}
-    folder = Folder.at(log.path)
-    return sum(folder.size(file) for file in files)
