@@ -75,9 +75,22 @@ class Snapshots:
         self._check_owner = check_owner
 
     def stages(self) -> list[int]:
-        """Numbers of the committed stages, ascending."""
-        found = [int(n) for n in self.folder.names() if n.isascii() and n.isdigit()]
-        return sorted(s for s in found if self.folder.exists(f"{stage_name(s)}/{_COMMIT}"))
+        """Numbers of the committed stages, ascending.
+
+        Never empty, nor behind a stage committed before the call, once there is any.
+        """
+        numbers = self._numbers()
+        while True:
+            found = [s for s in numbers if self.folder.exists(f"{stage_name(s)}/{_COMMIT}")]
+            if found:
+                return found
+            # All that were listed may have been pruned since, for newer ones that weren't listed.
+            listed, numbers = numbers, self._numbers()
+            if numbers == listed:
+                return []
+
+    def _numbers(self) -> list[int]:
+        return sorted(int(n) for n in self.folder.names() if n.isascii() and n.isdigit())
 
     def latest(self) -> CommittedStage | None:
         """The last committed stage, or None. Raises `DistilledSetError` if it is damaged."""

@@ -393,6 +393,20 @@ def test_a_stage_without_commit_is_no_stage(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "stages").iterdir()] == ["00002"]
 
 
+def test_a_reader_that_is_overtaken_sees_the_stage_that_overtook_it(tmp_path: Path) -> None:
+    class Overtaken(Folder):
+        def names(self) -> list[str]:
+            listed = super().names()
+            if listed == ["00001"]:
+                Driver(num_stages=4).run(store)
+            return listed
+
+    with closing(open_store(tmp_path)) as store:
+        Driver(num_stages=2).run(store)
+        stages = Overtaken(store.folder.filesystem, store.folder.path_of("stages"))
+        assert Snapshots(stages).stages() == [3]
+
+
 def test_any_parquet_reader_opens_a_committed_stage(tmp_path: Path) -> None:
     with closing(open_store(tmp_path)) as store:
         Driver().run(store)
