@@ -131,14 +131,14 @@ def sample_recipes(recipe: Recipe) -> tuple[Recipe, ...]:
         steps_per_step=recipe.steps_per_step,
         row_visit_fraction=recipe.row_visit_fraction,
     )
-    sizes = dict.fromkeys((1.0, recipe.steps_per_step, 4.0 * recipe.steps_per_step))
+    sizes = (1.0, recipe.steps_per_step, 4.0 * recipe.steps_per_step)
     recipes = [replace(plain, steps_per_step=k) for k in sizes]
     return (*recipes, replace(plain, order="shuffle"))
 
 
 def few_rows(setting: Setting, train: TrainingRows, recipe: Recipe, full: Arm) -> BaselineOutcome:
     """Every candidate on the given rows, under the recipe that agrees best with the full runs."""
-    recipes = sample_recipes(recipe)
+    recipes = tuple(dict.fromkeys(sample_recipes(recipe)))
     items = [(candidate, r) for r in recipes for candidate in setting.candidates]
     rows = DistilledRows(
         train=train,

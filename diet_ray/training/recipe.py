@@ -15,6 +15,9 @@ MAX_STEPS_PER_STEP = 16.0
 ENOUGH_STEPS = 1_000
 """Of a distilled run. On a longer log a step may stand for more: what a short run's few steps, a
 hundred or two, can't afford, a thousand can, and steps are what a distilled run costs."""
+LARGEST_COARSE_SHARE = 1 / 60
+"""Of the row visits. A larger set makes more steps, not larger mini-batches, until a step stands for
+one of full training: what holds a longer run back is how coarse its steps are, not how few rows."""
 _USUAL_BATCH_SIZE = 512
 MAX_EPOCHS = 10_000
 MAX_BATCH_SHARE = 1_000_000
@@ -63,10 +66,11 @@ class Recipe:
         return scaled_optimizer(optimizer, self.steps_per_step * rounding)
 
 
-def usual_pace(num_rows_full: int) -> float:
-    """κ for a log of so many training rows."""
+def usual_pace(num_rows_full: int, row_visit_fraction: float = LARGEST_COARSE_SHARE) -> float:
+    """κ for a log of so many training rows and a set of a share of them."""
     num_steps = num_rows_full / _USUAL_BATCH_SIZE
-    return min(max(STEPS_PER_STEP, num_steps / ENOUGH_STEPS), MAX_STEPS_PER_STEP)
+    pace = min(max(STEPS_PER_STEP, num_steps / ENOUGH_STEPS), MAX_STEPS_PER_STEP)
+    return max(1.0, pace * min(1.0, LARGEST_COARSE_SHARE / row_visit_fraction))
 
 
 def matched_recipe(
@@ -80,7 +84,7 @@ def matched_recipe(
     T / κ steps of κ·r·B rows, each standing for κ full ones.
     """
     r = min(1.0, num_slots / num_rows_full)
-    pace = usual_pace(num_rows_full) if steps_per_step is None else steps_per_step
+    pace = usual_pace(num_rows_full, r) if steps_per_step is None else steps_per_step
     return Recipe(
         batch_share=min(1.0, pace * r),
         steps_per_step=min(pace, 1.0 / r),

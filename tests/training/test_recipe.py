@@ -31,6 +31,17 @@ def test_steps_on_a_long_log_stand_for_more_as_long_as_a_thousand_are_left() -> 
     assert -(-512 * 80 // recipe.batch_size_of(512)) == pytest.approx(1_000, rel=0.01)
 
 
+def test_a_larger_set_makes_more_steps_until_a_step_stands_for_one() -> None:
+    paces = {n: matched_recipe(num_rows_full=60_000, num_slots=n) for n in (300, 1_000, 2_000)}
+    assert [paces[n].steps_per_step for n in (300, 1_000, 2_000)] == pytest.approx([4.0, 4.0, 2.0])
+    # From 1/60 on mini-batches are of one size.
+    assert paces[1_000].batch_size_of(600) == paces[2_000].batch_size_of(600) == 40
+    finest = matched_recipe(num_rows_full=60_000, num_slots=12_000)
+    assert (finest.steps_per_step, finest.batch_size_of(600)) == (1.0, 120)
+    # A long log's steps stand for more at every size.
+    assert usual_pace(512 * 8_000, 1 / 30) == pytest.approx(4.0)
+
+
 def test_all_rows_of_a_log_are_trained_on_as_in_full_training() -> None:
     recipe = matched_recipe(num_rows_full=100, num_slots=100)
     assert recipe.batch_size_of(512) == 512
