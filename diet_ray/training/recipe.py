@@ -16,8 +16,9 @@ ENOUGH_STEPS = 1_000
 """Of a distilled run. On a longer log a step may stand for more: what a short run's few steps, a
 hundred or two, can't afford, a thousand can, and steps are what a distilled run costs."""
 LARGEST_COARSE_SHARE = 1 / 60
-"""Of the row visits. A larger set makes more steps, not larger mini-batches, until a step stands for
-one of full training: what holds a longer run back is how coarse its steps are, not how few rows."""
+"""Of the row visits. A larger set makes more steps, not larger mini-batches, until a step stands
+for one of full training: what holds a longer run back is how coarse its steps are, not how few its
+rows."""
 _USUAL_BATCH_SIZE = 512
 MAX_EPOCHS = 10_000
 MAX_BATCH_SHARE = 1_000_000
