@@ -78,11 +78,14 @@ def submit(dashboard: str, tmp_path_factory: pytest.TempPathFactory) -> Submit:
 @pytest.fixture(scope="module")
 def log(submit: Submit, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `prepare` makes of 2,000 rows as CSV."""
-    folder = tmp_path_factory.mktemp("log")
-    rows = pq.read_table(write_log(folder / "raw.parquet", num_rows=2000))
+    return prepared(submit, tmp_path_factory.mktemp("log"), first_row=0, num_rows=2000)
+
+
+def prepared(submit: Submit, folder: Path, first_row: int, num_rows: int) -> Path:
+    rows = pq.read_table(write_log(folder / "raw.parquet", first_row, num_rows))
     pa_csv.write_csv(rows, folder / "raw.csv")
     printed = submit("prepare", "csv", folder / "raw.csv", folder / "log", "--schema", SCHEMA)
-    assert "2,000 rows from 2,000" in printed
+    assert f"{num_rows:,} rows from {num_rows:,}" in printed
     return folder / "log"
 
 
@@ -132,9 +135,9 @@ def test_a_job_of_a_run(check: Callable[[Path, str], None], submit: Submit, run:
 
 
 def test_update_adds_a_day(submit: Submit, run: Path, tmp_path: Path) -> None:
-    day = write_log(tmp_path / "day.parquet", first_row=2000, num_rows=1000)
+    day = prepared(submit, tmp_path, first_row=2000, num_rows=1000)
     before = DistilledDataset.load(run / "distilled").manifest.num_rows_seen
-    submit("update", run, "--log", day)
+    submit("update", run, "--log", day / "log")
     assert DistilledDataset.load(run / "distilled").manifest.num_rows_seen == before + 1000
 
 

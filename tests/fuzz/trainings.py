@@ -39,7 +39,7 @@ def _read_checkpoint(folder: Path, _: Path) -> None:
         found = Checkpoint.load(path, FEATURES, given)
         model = found.model(FEATURES)
         found.moments_for(model)
-        largest = max(float(w.abs().max()) for w in model.parameters())
+        largest = max(float(w.detach().abs().max()) for w in model.parameters())
         assert math.isfinite(largest)
         # Products of numbers beyond all measure overflow, as they should.
         if largest < 1e6:
