@@ -34,6 +34,11 @@ _TEMPORARY = ".tmp-"
 _LIST_ATTEMPTS = 5
 
 
+def absolute(location: str | Path) -> str:
+    """A local path from the root, a URI as it is: what a process in another folder can open."""
+    return str(location) if "://" in str(location) else os.path.abspath(location)
+
+
 @dataclass(frozen=True)
 class Folder:
     """A folder on a filesystem. Cheap to copy and to pickle; creating one touches nothing."""
@@ -58,7 +63,7 @@ class Folder:
             except (OSError, ValueError, TypeError) as e:
                 raise OutputError(f"{location}: not a folder that can be reached: {e}") from None
             return cls(filesystem, path)
-        return cls(pafs.LocalFileSystem(), os.path.abspath(location))
+        return cls(pafs.LocalFileSystem(), absolute(location))
 
     def __truediv__(self, name: str) -> Folder:
         return Folder(self.filesystem, self.path_of(name), self.top or self.path)

@@ -29,7 +29,7 @@ from diet_ray.data.stages import Role, StageConfig
 from diet_ray.documents import parse_json, shown
 from diet_ray.errors import ConfigError, DataError
 from diet_ray.parquet import decoding, open_parquet
-from diet_ray.storage import Folder
+from diet_ray.storage import Folder, absolute
 
 MANIFEST = "log.json"
 FORMAT_VERSION = 1
@@ -69,6 +69,7 @@ class Stage:
 @dataclass(frozen=True, kw_only=True)
 class PreparedLog:
     path: str
+    """Made absolute: a log is read by processes that run in other folders, too."""
     schema: Schema
     stage_config: StageConfig
     stages: tuple[Stage, ...]
@@ -79,6 +80,9 @@ class PreparedLog:
     """Of the numeric fields."""
     generation: int
     """How often rows were appended."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", absolute(self.path))
 
     @classmethod
     def open(cls, path: str) -> PreparedLog:

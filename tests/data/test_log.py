@@ -55,6 +55,15 @@ def test_the_manifest_holds_the_whole_log(log: PreparedLog) -> None:
     assert log.train_stages + log.test_stages == log.stages
 
 
+def test_a_log_opened_by_a_relative_path_is_read_from_any_folder(
+    log: PreparedLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path.parent)
+    opened = PreparedLog.open(tmp_path.name)
+    monkeypatch.chdir("/")
+    assert opened.read_shard(opened.stages[0].shards[0]).num_rows == 40
+
+
 def test_stages_and_shards_cover_the_rows_without_gaps(log: PreparedLog) -> None:
     row = 0
     shards = [shard for stage in log.stages for shard in stage.shards]
