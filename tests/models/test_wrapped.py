@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from diet_ray.config import load_yaml
 from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.errors import ConfigError
 from diet_ray.models.catalogue import Candidate, build
 from diet_ray.models.stack import ModelStack
+from diet_ray.search.space import candidates_from
 from diet_ray.training.loop import fit, predict
 from tests.models.rows import FEATURES, random_batch
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 class Plain(nn.Module):
@@ -37,6 +43,19 @@ class Wrong(nn.Module):
 
 def candidate(name: str) -> Candidate:
     return Candidate(name="mine", architecture=f"{__name__}:{name}", embedding_size=4)
+
+
+def test_the_example_is_found_by_its_file_and_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    path = EXAMPLES / "my_candidates.yaml"
+    found = candidates_from(load_yaml(path)["candidates"], str(path))
+    own = [c for c in found if ":" in c.architecture]
+    assert len(own) == 2
+    for mine in own:
+        model, batch = build(mine, FEATURES, seed=1), random_batch(50)
+        before = predict(model, batch)
+        fit(model, [batch], mine.optimizer, 10)
+        assert not torch.equal(predict(model, batch), before)
 
 
 def test_a_module_trains_as_a_candidate() -> None:
