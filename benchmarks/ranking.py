@@ -92,7 +92,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--logs", nargs="*", help="which logs to measure; all by default")
     parser.add_argument("--priors", nargs="*", default=(), help="logs for `prior` beside --logs")
     parser.add_argument("--movielens", type=Path, help="your copy of MovieLens-1M-liked, Parquet")
-    parser.add_argument("--parts", nargs="*", choices=PARTS, help="what to measure; all by default")
+    parser.add_argument(
+        "--parts", nargs="*", choices=PARTS, help="all by default; none measures nothing"
+    )
     parser.add_argument("--fractions", nargs="*", type=float, help="rows of the set over the log's")
     parser.add_argument("--seeds", type=int, default=2, help="distillations of each size")
     parser.add_argument("--draws", type=int, default=6, help="random candidates an architecture")
@@ -146,7 +148,9 @@ def measure(
     bench: Bench, prior: np.ndarray | None, report: LogReport, arguments: argparse.Namespace
 ) -> None:
     """Puts the parts asked for into the log's report, one after the other."""
-    parts = arguments.parts or (("curve",) if arguments.quick else PARTS)
+    parts = arguments.parts
+    if parts is None:
+        parts = ("curve",) if arguments.quick else PARTS
     sizes = arguments.fractions or ((DEFAULT_FRACTION,) if arguments.quick else FRACTIONS)
     sets = arguments.out / "sets"
     report.put(full_auc=bench.full.ranking.tolist())
