@@ -96,7 +96,7 @@ def parse() -> argparse.Namespace:
         "--parts", nargs="*", choices=PARTS, help="all by default; none measures nothing"
     )
     parser.add_argument("--fractions", nargs="*", type=float, help="rows of the set over the log's")
-    parser.add_argument("--seeds", type=int, default=2, help="distillations of each size")
+    parser.add_argument("--seeds", type=int, default=1, help="distillations of each size")
     parser.add_argument("--draws", type=int, default=6, help="random candidates an architecture")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--out", type=Path, default=Path("runs/ranking"), help="kept between runs")
