@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,7 @@ def test_kubernetes_manifests_name_their_kinds() -> None:
         "storage": ("v1", "PersistentVolumeClaim"),
         "raycluster": ("ray.io/v1", "RayCluster"),
         "rayjob": ("ray.io/v1", "RayJob"),
+        "daily": ("batch/v1", "CronJob"),
     }
     for name, expected in kinds.items():
         manifest = load(f"deploy/{name}.yaml")
@@ -188,6 +191,31 @@ def test_the_job_runs_on_the_very_cluster(spec: dict[str, Any]) -> None:
     assert script
     assert (ROOT / script[1]).is_file()
     assert "WORKDIR /home/ray/diet-ray" in (ROOT / "deploy/Dockerfile").read_text("utf-8")
+
+
+def test_every_night_yesterdays_partition_is_added(tmp_path: Path) -> None:
+    daily = load("deploy/daily.yaml")["spec"]
+    assert daily["concurrencyPolicy"] == "Forbid"
+    (pod,) = daily["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    cluster = load("deploy/raycluster.yaml")["metadata"]["name"]
+    environment = {e["name"]: e.get("value") for e in pod["env"]}
+    assert environment["RAY_ADDRESS"] == f"http://{cluster}-head-svc:8265"
+    # Its script, with a `ray` that says what it was asked for.
+    submitted = tmp_path / "submitted"
+    (tmp_path / "ray").write_text(f'#!/bin/sh\necho "$@" >> {submitted}\n')
+    (tmp_path / "ray").chmod(0o755)
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    partition = tmp_path / f"{yesterday}.parquet"
+    partition.touch()
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    subprocess.run(
+        [*pod["command"], *pod["args"]],
+        check=True,
+        timeout=60,
+        env={"PATH": path, "RUN": "/data/runs/clicks", "PARTITIONS": str(tmp_path)},
+    )
+    job = "job submit -- python /home/ray/diet-ray/jobs/update.py /data/runs/clicks"
+    assert submitted.read_text().splitlines() == [job, f"{job} --log {partition}"]
 
 
 def test_every_job_is_the_command_of_its_name() -> None:
