@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import ray
+from ray.job_submission import JobSubmissionClient
+
+START_TIMEOUT_S = 60.0
+POLL_S = 0.5
 
 
 def main() -> None:
@@ -15,9 +20,24 @@ def main() -> None:
         include_dashboard=True,
         log_to_driver=False,
     )
+    await_agent(JobSubmissionClient(f"http://{context.dashboard_url}"))
     print(context.dashboard_url, flush=True)
     sys.stdin.read()
     ray.shutdown()
+
+
+def await_agent(client: JobSubmissionClient) -> None:
+    """The dashboard is there before the agent that starts jobs is."""
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            client.submit_job(entrypoint="true")
+        except RuntimeError as e:
+            if "No available agent" not in str(e) or time.monotonic() > deadline_s:
+                raise
+            time.sleep(POLL_S)
+        else:
+            return
 
 
 if __name__ == "__main__":

@@ -220,7 +220,8 @@ def test_search_goes_on_with_the_recipe_that_anchors_speak_for(
     assert calibration["choices"][0] == to_mapping(dataset.recipe)
     assert len(calibration["agreements"]) == len(calibration["choices"]) == 4
     printed = capsys.readouterr().out
-    assert "Recipe: steps 2, no drift, chosen on 3 anchors" in printed
+    steps = dataset.recipe.steps_per_step / 2
+    assert f"Recipe: steps {steps:.3g}, no drift, chosen on 3 anchors" in printed
     assert f"shipped recipe {calibration['shipped_agreement']:.2f}" in printed
 
     log = PreparedLog.open(str(run / "log"))

@@ -52,6 +52,8 @@ def test_the_manifest_holds_the_whole_log(log: PreparedLog) -> None:
     assert pickle.loads(pickle.dumps(log)) == log
     assert (log.num_train_rows, log.num_test_rows, log.num_strata) == (540, 60, 24)
     assert [s.role for s in log.stages] == ["train"] * 6 + ["test"]
+    files = [s.shards[0].file for s in log.train_stages]
+    assert log.num_train_bytes == sum(Path(log.path, f).stat().st_size for f in files)
     assert log.train_stages + log.test_stages == log.stages
 
 

@@ -29,6 +29,7 @@ class MemoryLog:
     path: str = "memory-log"
     fingerprint: str = "memory"
     features: FeatureSpec = FEATURES
+    num_train_bytes: int = 4_000
 
     @property
     def train_stages(self) -> tuple[Stage, ...]:

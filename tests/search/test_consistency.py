@@ -39,11 +39,8 @@ CONFIG = ConsistencyConfig(evaluation_rows=400, num_replicates=20)
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> MemoryLog:
-    """Its files are only there to be weighed."""
-    for stage, num_bytes in ((0, 3000), (1, 1000), (2, 9999)):
-        (tmp_path / f"stage-{stage}.parquet").write_bytes(b"x" * num_bytes)
-    return dataclasses.replace(memory_log(), path=str(tmp_path))
+def log() -> MemoryLog:
+    return memory_log()
 
 
 def distilled(log: MemoryLog, features: FeatureSpec = FEATURES) -> DistilledSet:
