@@ -59,11 +59,8 @@ def main() -> None:
     begin_s = time.perf_counter()
     named = sources(arguments.movielens)
     names = arguments.logs or (QUICK_LOGS if arguments.quick else tuple(named))
-    benches = {
-        name: make_bench(name, named[name], arguments)
-        for name in (*names, *arguments.priors)
-        if name in named
-    }
+    known = dict.fromkeys((*names, *arguments.priors))
+    benches = {name: make_bench(name, named[name], arguments) for name in known}
     priors = prior_scores(benches)
     reports = {name: report_of(name, arguments) for name in named}
     for name in names:

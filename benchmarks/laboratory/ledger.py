@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from diet_ray.storage import Folder
 
 DIGITS = 6
 
@@ -31,11 +32,9 @@ class Ledger:
 
     def put(self, key: str, value: Any) -> None:
         self._entries[key] = _rounded(value)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".draft")
         lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(self._entries.items())]
-        draft.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-        os.replace(draft, self.path)
+        content = "{\n" + ",\n".join(lines) + "\n}\n"
+        Folder.at(self.path.parent).write(self.path.name, content.encode())
 
 
 def key_of(*parts: Any, tensors: Iterable[torch.Tensor] = ()) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.laboratory.crossover import crossover
+from diet_ray.storage import Folder
 
 
 class LogReport:
@@ -29,10 +29,8 @@ class LogReport:
 
     def put(self, **parts: Any) -> None:
         self._parts |= parts
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".draft")
-        draft.write_text(json.dumps(self._parts) + "\n")
-        os.replace(draft, self.path)
+        content = json.dumps(self._parts) + "\n"
+        Folder.at(self.path.parent).write(self.path.name, content.encode())
 
     def put_point(self, point: dict[str, Any]) -> None:
         """One size of the set, which is its `fraction`."""
