@@ -171,18 +171,20 @@ class StackedTraining:
     ) -> Tensor:
         """One update of every model, as long as its `drifts` say; returns their mean losses (K,)
         before it."""
-        found = self.gradients(rows, batch, target, weight)
-        factors = [NO_FACTORS] * self._stack.num_models
-        if drifts is not None:
-            squares = found.residual_squares.tolist()
-            factors = [d.observe(*own) for d, own in zip(drifts, squares, strict=True)]
-        self._num_steps += 1.0
-        self._step_dense(found.dense, factors)
-        reach = None
-        if drifts is not None and any(d.bounded for d in drifts):
-            reach = reach_of(found.logits.t(), target, weight / weight.sum())
-        self._step_table(rows, found.gathered, factors, reach)
-        return found.loss
+        # What is recorded has no use for autograd, whose bookkeeping costs a tenth of a small step.
+        with torch.inference_mode(len(batch) in self._recorded):
+            found = self.gradients(rows, batch, target, weight)
+            factors = [NO_FACTORS] * self._stack.num_models
+            if drifts is not None:
+                squares = found.residual_squares.tolist()
+                factors = [d.observe(*own) for d, own in zip(drifts, squares, strict=True)]
+            self._num_steps += 1.0
+            self._step_dense(found.dense, factors)
+            reach = None
+            if drifts is not None and any(d.bounded for d in drifts):
+                reach = reach_of(found.logits.t(), target, weight / weight.sum())
+            self._step_table(rows, found.gathered, factors, reach)
+            return found.loss
 
     def _step_dense(self, gradient: Tensor, factors: Sequence[StepFactors]) -> None:
         # One by one: a model's weights stay in the cache meanwhile.
