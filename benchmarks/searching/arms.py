@@ -22,7 +22,9 @@ from diet_ray.distillation.config import DistillConfig
 from diet_ray.distillation.run import RunFolder, distill
 from diet_ray.memory.dataset import DistilledDataset
 from diet_ray.models.catalogue import Candidate
-from diet_ray.search.consistency import ConsistencyConfig, ConsistencyReport, DistilledSet, compare
+from diet_ray.search.consistency import ConsistencyConfig, compare
+from diet_ray.search.consistency_report import ConsistencyReport
+from diet_ray.search.distilled_set import DistilledSet
 
 NUM_SEEDS = 2
 AMORTISED_CANDIDATES = 40

@@ -24,19 +24,15 @@ from diet_ray.report.page import write_report
 from diet_ray.report.tables import print_summary
 from diet_ray.report.versions import installed_versions
 from diet_ray.search.anchors import Calibration, calibrate, recipe_choices
-from diet_ray.search.consistency import (
-    ConsistencyConfig,
-    ConsistencyReport,
-    DistilledSet,
-    compare,
-    require_same_features,
-    write,
-)
+from diet_ray.search.consistency import ConsistencyConfig, compare
+from diet_ray.search.consistency_report import ConsistencyReport, write
+from diet_ray.search.distilled_set import DistilledSet
 from diet_ray.search.evaluation import EvaluationRows
 from diet_ray.search.evaluation import evaluation_rows as take_evaluation_rows
 from diet_ray.search.proposals import Proposals
 from diet_ray.search.run_set import DistilledRows
 from diet_ray.search.runs import FullRunConfig, TrainingRows
+from diet_ray.search.same_features import require_same_features
 from diet_ray.search.sampling_error import difference_error, rows_for_error
 from diet_ray.search.trials import SearchConfig, SearchResult, search, write_ranking
 from diet_ray.search.workers import WorkersConfig

@@ -16,18 +16,16 @@ from scipy import stats
 from diet_ray.data.batch import FeatureSpec, SequenceSpec
 from diet_ray.errors import ConfigError
 from diet_ray.models.catalogue import Candidate
-from diet_ray.search import consistency, results
-from diet_ray.search.baselines import hard, random_rows
-from diet_ray.search.consistency import (
-    ConsistencyConfig,
-    DistilledSet,
-    compare,
-    require_same_features,
-    write,
-)
+from diet_ray.search import consistency_report, results
+from diet_ray.search.arms import Costs
+from diet_ray.search.baselines import BASELINES, hard, random_rows
+from diet_ray.search.consistency import ConsistencyConfig, compare
+from diet_ray.search.consistency_report import write
+from diet_ray.search.distilled_set import DistilledSet
 from diet_ray.search.evaluation import evaluation_rows
 from diet_ray.search.resolution import RESOLUTION_SDS
 from diet_ray.search.runs import full_run
+from diet_ray.search.same_features import require_same_features
 from diet_ray.search.workers import WorkersConfig
 from diet_ray.storage import Folder
 from diet_ray.training.full_runs import FORMAT, run_file
@@ -136,7 +134,7 @@ def test_the_whole_comparison(ray_cluster: None, log: MemoryLog, tmp_path: Path)
     )
     assert found["distilled_seconds"] > found["distilled_run_seconds"] / 2
 
-    assert list(found["baselines"]) == list(consistency.BASELINES)
+    assert list(found["baselines"]) == list(BASELINES)
     for name, baseline in found["baselines"].items():
         assert set(baseline) >= BASELINE_KEYS
         assert baseline["kendall_tau"] is not None, name
@@ -220,10 +218,10 @@ def test_pairs_that_differ_in_one_thing() -> None:
         Candidate(name="c", architecture="dnn", embedding_size=4),
         Candidate(name="d", architecture="deepfm", embedding_size=8),
     ]
-    assert np.argwhere(np.triu(consistency._alike(candidates, but="architecture"))).tolist() == [
-        [0, 1]
-    ]
-    assert np.argwhere(np.triu(consistency._same_architecture(candidates))).tolist() == [
+    assert np.argwhere(
+        np.triu(consistency_report._alike(candidates, but="architecture"))
+    ).tolist() == [[0, 1]]
+    assert np.argwhere(np.triu(consistency_report._same_architecture(candidates))).tolist() == [
         [0, 2],
         [1, 3],
     ]
@@ -246,12 +244,12 @@ def test_equal_amortised_cost_by_hand(distill_seconds: float, expected: float) -
         complete=[0, 1],
         search=SimpleNamespace(num_workers=2, wall_seconds=2.0),
     )
-    costs = consistency._Costs(arms, distill_seconds)
+    costs = Costs(arms, distill_seconds)
     assert costs.amortised_fraction == pytest.approx(expected)
     assert costs.full_run_cpu_seconds is None
     assert costs.distilled_run_cpu_seconds == pytest.approx(1.6)
     ours.row_visits = 999.0
-    assert consistency._Costs(arms, 0.0).amortised_fraction == 0.999
+    assert Costs(arms, 0.0).amortised_fraction == 0.999
 
 
 @pytest.mark.parametrize(
