@@ -15,6 +15,7 @@ from diet_ray.stopping import EXIT_CODE
 PROGRAM = """
 import ctypes, os, signal, sys, threading, time
 import diet_ray.cli as cli
+from diet_ray.errors import ConfigError
 
 def wait():
     print("ready", flush=True)
@@ -37,7 +38,7 @@ def fail_while_unwinding():
     try:
         wait()
     finally:
-        raise cli.ConfigError("gone")
+        raise ConfigError("gone")
 
 @cli.app.command()
 def end_a_fork():
@@ -70,7 +71,7 @@ def fail_when_told(run: cli.Path):
         try:
             wait()
         finally:
-            raise cli.ConfigError("gone")
+            raise ConfigError("gone")
 
 cli.main()
 """

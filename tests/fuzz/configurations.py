@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from diet_ray import cli
+from diet_ray.commands.candidates import read_candidates
 from diet_ray.config import to_mapping
 from diet_ray.data.encoding import Encoder
 from diet_ray.data.schema import Schema
@@ -94,7 +94,7 @@ def _make_candidates(folder: Path) -> None:
 
 def _read_candidates(folder: Path, _: Path) -> None:
     for path in files(folder):
-        found = cli._candidates(path, searched=True)
+        found = read_candidates(path, searched=True)
         if isinstance(found, Proposals):
             assert found.num_samples >= 1
             found.tune_space()
