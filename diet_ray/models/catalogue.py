@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +19,7 @@ from diet_ray.errors import ConfigError
 from diet_ray.models.afm import AFM
 from diet_ray.models.autoint import AutoInt
 from diet_ray.models.autoint_plus import AutoIntPlus
-from diet_ray.models.base import Recommender
+from diet_ray.models.base import Recommender, vocabulary_names
 from diet_ray.models.bst import BST
 from diet_ray.models.dcn import DCN
 from diet_ray.models.dcnv2 import DCNv2
@@ -113,6 +113,11 @@ class Candidate:
     batch_size: int = 512
     without_fields: tuple[str, ...] = ()
     """Fields of the log that the model doesn't get to see."""
+    field_embedding_sizes: dict[str, int] = field(default_factory=dict, hash=False)
+    """By field with ids of its own, an embedding size of up to `embedding_size`, which all others
+    have. Smaller embeddings are padded with zeros, so that all fields meet at one width. A sequence
+    that shares a field's ids shares its embeddings. For architectures that take
+    `embedding_size`."""
 
     def __post_init__(self) -> None:
         sizes = (self.embedding_size, self.num_cross_layers, self.num_heads, self.batch_size)
@@ -132,6 +137,15 @@ class Candidate:
                 f"num_heads, num_cross_layers and the number of hidden_sizes {MAX_LAYERS}, hidden "
                 f"layers {MAX_CELLS} weights at most"
             )
+        for name, size in self.field_embedding_sizes.items():
+            if not 1 <= size <= self.embedding_size:
+                raise ConfigError(
+                    f"candidate `{self.name}`: field_embedding_sizes: {cut(name)}: must lie from 1 "
+                    f"to embedding_size, {self.embedding_size}, found {size}"
+                )
+        # Names, records and draws shall not depend on the order in which fields are given.
+        in_order = dict(sorted(self.field_embedding_sizes.items()))
+        object.__setattr__(self, "field_embedding_sizes", in_order)
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"candidate `{self.name}`: dropout must lie in [0, 1)")
         try:
@@ -162,12 +176,22 @@ class Candidate:
         return {name: getattr(self, name) for name in taken}
 
     @property
+    def smaller_fields(self) -> dict[str, int]:
+        """Those of `field_embedding_sizes` that change the model."""
+        if "embedding_size" not in self.arguments or not recommender_class(self).reads_table:
+            return {}
+        sizes = self.field_embedding_sizes.items()
+        return {name: size for name, size in sizes if size < self.embedding_size}
+
+    @property
     def identity(self) -> str:
         """Equal for candidates that are one model, trained alike, under several names."""
         training = ["learning_rate", "weight_decay", "batch_size"]
         if self.without_fields:
             training.append("without_fields")
         values = self.arguments | {name: getattr(self, name) for name in training}
+        if self.smaller_fields:
+            values["field_embedding_sizes"] = self.smaller_fields
         return f"{self.architecture}({', '.join(f'{k}={v}' for k, v in values.items())})"
 
 
@@ -196,9 +220,36 @@ def recommender_class(candidate: Candidate) -> type[Recommender]:
 def fields_of(candidate: Candidate, features: FeatureSpec) -> FieldSelection:
     """Which of a log's fields the candidate sees. Raises `ConfigError` naming the candidate."""
     try:
-        return select_fields(features, candidate.without_fields)
+        selection = select_fields(features, candidate.without_fields)
     except ConfigError as e:
         raise ConfigError(f"candidate `{candidate.name}`: {e}") from None
+    _check_field_sizes(candidate, selection.features)
+    return selection
+
+
+def _check_field_sizes(candidate: Candidate, features: FeatureSpec) -> None:
+    """Raises `ConfigError` for a size of what has no embeddings of its own."""
+    where = f"candidate `{candidate.name}`: field_embedding_sizes"
+    known = vocabulary_names(features)
+    targets = {s.name: s.target for s in features.sequence}
+    for name in candidate.field_embedding_sizes:
+        if name in known or name in candidate.without_fields:
+            continue
+        if name in features.numeric:
+            raise ConfigError(f"{where}: `{name}` is numeric: its size is embedding_size")
+        if name in targets:
+            raise ConfigError(
+                f"{where}: `{name}` shares the ids of `{targets[name]}`: give that one a size"
+            )
+        near = difflib.get_close_matches(cut(name), known, n=1, cutoff=0.5)
+        hint = f"did you mean `{near[0]}`?" if near else f"fields with ids: {', '.join(known)}"
+        raise ConfigError(f"{where}: no field `{cut(name)}`; {hint}")
+
+
+def narrow_sizes(candidate: Candidate, features: FeatureSpec) -> dict[str, int]:
+    """Embedding sizes below the common one, by vocabulary, for the fields that the model sees."""
+    known = vocabulary_names(features)
+    return {name: size for name, size in candidate.smaller_fields.items() if name in known}
 
 
 def build(candidate: Candidate, features: FeatureSpec, seed: int) -> Recommender:
@@ -207,7 +258,10 @@ def build(candidate: Candidate, features: FeatureSpec, seed: int) -> Recommender
     It takes batches as `fields_of` leaves them. Leaves torch's random state as it was. Raises
     `ConfigError` naming the candidate.
     """
-    return _construct(candidate, fields_of(candidate, features).features, seed)
+    selected = fields_of(candidate, features).features
+    model = _construct(candidate, selected, seed)
+    model.table.narrow(narrow_sizes(candidate, selected))
+    return model
 
 
 def _construct(candidate: Candidate, features: FeatureSpec, seed: int) -> Recommender:
@@ -225,8 +279,9 @@ def _construct(candidate: Candidate, features: FeatureSpec, seed: int) -> Recomm
 
 
 def num_parameters(model: Recommender) -> int:
-    """All trainable numbers, the table's padding rows included."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    """All trainable numbers, the table's padding rows included, its padding columns not."""
+    total = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return total - sum(columns.numel() for columns in model.table.padding_columns())
 
 
 def default_candidates() -> tuple[Candidate, ...]:

@@ -44,7 +44,8 @@ class Member:
 
 
 def shape(candidate: Candidate) -> tuple[Any, ...]:
-    """Equal for candidates whose runs can go side by side: they differ in rates at most."""
+    """Equal for candidates whose runs can go side by side: they differ in rates and in sizes of
+    single fields at most."""
     arguments = candidate.arguments | {"dropout": candidate.dropout > 0}
     return (
         candidate.architecture,
@@ -60,7 +61,7 @@ def stack_size(candidate: Candidate, features: FeatureSpec, recipe: Recipe) -> i
         # Shuffled rows come in another order for every seed.
         return 1
     try:
-        table_bytes = _BYTES_PER_NUMBER * model_size(candidate, features).table
+        table_bytes = _BYTES_PER_NUMBER * model_size(candidate, features).table_cells
     except Exception:
         # A model that can't be built: its run will say so.
         return 1

@@ -209,6 +209,7 @@ class StackedTraining:
         reach: Reach | None,
     ) -> None:
         stack, table = self._stack, self._stack.table_weight
+        gradient = stack.masked(gradient)
         flat = gradient.flatten(2).flatten(0, 1)
         touched, grad, place = sum_by_row(self._last, rows.flatten(), flat, self._padding_rows)
         weight = table.index_select(0, touched)

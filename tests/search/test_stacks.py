@@ -97,6 +97,8 @@ def test_shapes_are_told_apart() -> None:
         replace(DNN, without_fields=("age",)),
         replace(DNN, architecture="deepfm"),
     ]
+    # As wide, whatever they hold.
+    same.append(replace(DNN, field_embedding_sizes={"user": 2}))
     assert {shape(c) for c in same} == {shape(DNN)}
     assert len({shape(c) for c in [DNN, *other]}) == 6
 
