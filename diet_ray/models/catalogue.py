@@ -110,6 +110,9 @@ class Candidate:
     num_heads: int = 2
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
+    beta1: float = OptimizerConfig.beta1
+    beta2: float = OptimizerConfig.beta2
+    epsilon: float = OptimizerConfig.epsilon
     batch_size: int = 512
     without_fields: tuple[str, ...] = ()
     """Fields of the log that the model doesn't get to see."""
@@ -160,7 +163,13 @@ class Candidate:
 
     @property
     def optimizer(self) -> OptimizerConfig:
-        return OptimizerConfig(learning_rate=self.learning_rate, weight_decay=self.weight_decay)
+        return OptimizerConfig(
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            epsilon=self.epsilon,
+        )
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -187,8 +196,13 @@ class Candidate:
     def identity(self) -> str:
         """Equal for candidates that are one model, trained alike, under several names."""
         training = ["learning_rate", "weight_decay", "batch_size"]
-        if self.without_fields:
-            training.append("without_fields")
+        # Only where they differ from their defaults: results on record go by this.
+        training += [
+            f.name
+            for f in fields(self)
+            if f.name in ("beta1", "beta2", "epsilon", "without_fields")
+            and getattr(self, f.name) != f.default
+        ]
         values = self.arguments | {name: getattr(self, name) for name in training}
         if self.smaller_fields:
             values["field_embedding_sizes"] = self.smaller_fields

@@ -51,6 +51,8 @@ def shape(candidate: Candidate) -> tuple[Any, ...]:
         candidate.architecture,
         candidate.batch_size,
         candidate.without_fields,
+        # One call updates the tables of all.
+        *(candidate.beta1, candidate.beta2, candidate.epsilon),
         *sorted(arguments.items()),
     )
 

@@ -78,6 +78,13 @@ def test_sizes_by_field_are_one_value() -> None:
     assert len(drawn) == 3
 
 
+def test_an_optimiser_is_searched() -> None:
+    found = parse("grid: {architecture: [dnn], beta1: [0.9, 0.5], epsilon: [1e-8, 1e-4]}")
+    assert [c.name for c in found][::3] == ["dnn-beta1=0.9-eps1e-08", "dnn-beta1=0.5-eps0.0001"]
+    drawn = parse("random: {num_samples: 5, architecture: [dnn], beta2: {low: 0.9, high: 0.999}}")
+    assert len({c.optimizer.beta2 for c in drawn}) == 5
+
+
 def test_the_example_of_sizes_names_fields_of_its_log() -> None:
     folder = Path(__file__).parents[2] / "examples" / "kuairand"
     found = parse(yaml.safe_dump(load_yaml(folder / "field_sizes.yaml")["candidates"]))
