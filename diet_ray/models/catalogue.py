@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from diet_ray.config import to_mapping
 from diet_ray.data.batch import FeatureSpec
 from diet_ray.data.selection import FieldSelection, select_fields
 from diet_ray.documents import cut
@@ -47,7 +48,7 @@ from diet_ray.models.transact import TransAct
 from diet_ray.models.wide_deep import WideDeep
 from diet_ray.models.wrapped import wrapped
 from diet_ray.models.xdeepfm import XDeepFM
-from diet_ray.training.config import OptimizerConfig
+from diet_ray.training.config import OptimizerConfig, Rates
 
 ARCHITECTURES: dict[str, type[Recommender]] = {
     "lr": LR,
@@ -121,6 +122,8 @@ class Candidate:
     have. Smaller embeddings are padded with zeros, so that all fields meet at one width. A sequence
     that shares a field's ids shares its embeddings. For architectures that take
     `embedding_size`."""
+    schedule: tuple[Rates, ...] = ()
+    """Rates that take the place of the candidate's own on the way, in order."""
 
     def __post_init__(self) -> None:
         sizes = (self.embedding_size, self.num_cross_layers, self.num_heads, self.batch_size)
@@ -151,6 +154,14 @@ class Candidate:
         object.__setattr__(self, "field_embedding_sizes", in_order)
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"candidate `{self.name}`: dropout must lie in [0, 1)")
+        begins = [rates.begin for rates in self.schedule]
+        if any(a >= b for a, b in pairwise(begins)):
+            raise ConfigError(f"candidate `{self.name}`: schedule: each must begin after the last")
+        if any((rates.dropout > 0) != (self.dropout > 0) for rates in self.schedule):
+            raise ConfigError(
+                f"candidate `{self.name}`: schedule: dropout must be above 0 where the candidate's "
+                "is, and only there: a model has its dropout layers or hasn't"
+            )
         try:
             _ = self.optimizer
         except ValueError as e:
@@ -169,6 +180,21 @@ class Candidate:
             beta1=self.beta1,
             beta2=self.beta2,
             epsilon=self.epsilon,
+        )
+
+    def rates_at(self, num_done: int, num_planned: int) -> Rates:
+        """Those of the next step of a run, when so many of its steps or rows are done."""
+        begun = [r for r in self.schedule if int(num_planned * r.begin) <= num_done]
+        return begun[-1] if begun else self.first_rates
+
+    @property
+    def first_rates(self) -> Rates:
+        """The candidate's own."""
+        return Rates(
+            begin=0.0,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            dropout=self.dropout,
         )
 
     @property
@@ -200,7 +226,7 @@ class Candidate:
         training += [
             f.name
             for f in fields(self)
-            if f.name in ("beta1", "beta2", "epsilon", "without_fields")
+            if f.name in ("beta1", "beta2", "epsilon", "without_fields", "schedule")
             and getattr(self, f.name) != f.default
         ]
         values = self.arguments | {name: getattr(self, name) for name in training}
@@ -290,6 +316,13 @@ def _construct(candidate: Candidate, features: FeatureSpec, seed: int) -> Recomm
         raise ConfigError(f"candidate `{candidate.name}`: {cut(str(e))}") from None
     finally:
         generator.set_state(state)
+
+
+def completed(written: Any) -> Any:
+    """What a file holds of a candidate, with the defaults of keys that are newer than the file."""
+    if not isinstance(written, dict):
+        return written
+    return to_mapping(Candidate(name="", architecture="lr")) | written
 
 
 def num_parameters(model: Recommender) -> int:

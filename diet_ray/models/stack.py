@@ -168,6 +168,12 @@ class ModelStack:
             masks[name] = mask
         return masks
 
+    def set_dropout(self, shares: Sequence[float]) -> None:
+        """Sets the share of every dropout layer, one a model."""
+        for _, dropouts in self._dropouts:
+            for dropout, share in zip(dropouts, shares, strict=True):
+                dropout.share = share
+
     def _shapes_of_masks(self, batch: Batch) -> dict[str, tuple[int, ...]]:
         if len(batch) not in self._mask_shapes:
             gathered = self.gather(self.table.rows(batch))[:, :, 0]

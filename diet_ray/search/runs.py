@@ -32,6 +32,7 @@ from diet_ray.training.loop import (
 )
 from diet_ray.training.metrics import log_loss
 from diet_ray.training.optimizer import ClickOptimizer
+from diet_ray.training.rates import RateFollower
 from diet_ray.training.recipe import Recipe
 
 FORWARD_SHARE = 1.0 / 3.0
@@ -119,24 +120,39 @@ def full_run(
         for _ in range(config.epochs)
         for batch in log.batches(log.train_stages, device=device)
     )
-    return streamed_run(candidate, log.features, stream, seed, rows, config, device)
+    num_rows = config.epochs * log.num_train_rows
+    return streamed_run(candidate, log.features, stream, num_rows, seed, rows, config, device)
 
 
 def streamed_run(
     candidate: Candidate,
     features: FeatureSpec,
     stream: Iterable[Batch],
+    num_rows: int,
     seed: int,
     rows: EvaluationRows,
     config: FullRunConfig,
     device: str = "cpu",
 ) -> RunResult:
-    """Trains on the rows of a stream as full training would, in order, and evaluates."""
+    """Trains on the rows of a stream as full training would, in order, and evaluates.
+
+    num_rows: how many they are, about, by which a candidate's rates change.
+    """
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
     model = build(candidate, features, seed).to(device)
     selection = fields_of(candidate, features)
     selected = (selection(batch) for batch in stream)
-    fitted = fit(model, selected, candidate.optimizer, config.batch_size_of(candidate))
+    optimizer = ClickOptimizer(model, candidate.optimizer)
+    follow = RateFollower(candidate, optimizer)
+    follow(0, num_rows)
+    num_done = 0
+
+    def on_step(batch: Batch, _: Tensor) -> None:
+        nonlocal num_done
+        num_done += len(batch)
+        follow(num_done, num_rows)
+
+    fitted = fit(model, selected, optimizer, config.batch_size_of(candidate), on_step)
     return _judged(candidate, seed, model, fitted, rows.select(selection), begin_s, begin_cpu_s)
 
 
@@ -163,6 +179,11 @@ class DistilledRun:
         self._optimizer = ClickOptimizer(
             self.model, recipe.optimizer_of(candidate.optimizer, candidate.batch_size)
         )
+        self._follow = RateFollower(
+            candidate,
+            self._optimizer,
+            lambda config: recipe.optimizer_of(config, candidate.batch_size),
+        )
         self._drift = drift_match(recipe)
         batch_size = recipe.batch_size_of(candidate.batch_size)
         self._batches = self._minibatches(
@@ -188,6 +209,7 @@ class DistilledRun:
         begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
         self.model.train()
         for _ in range(min(num_steps, self.num_steps_planned - self.num_steps)):
+            self._follow(self.num_steps, self.num_steps_planned)
             batch, target, weight = next(self._batches)
             logit = train_step(self.model, self._optimizer, batch, target, weight, self._drift)
             self._losses.append(click_loss(logit, target, weight))
@@ -254,7 +276,8 @@ def thinned_run(
 ) -> RunResult:
     """A full run over an evenly thinned stream: one pass over `fraction` of its rows, in order."""
     stream = subsample(log, low=0.0, high=fraction, seed=_THINNING_SEED, device=device)
-    return streamed_run(candidate, log.features, stream, seed, rows, config, device)
+    num_rows = round(fraction * log.num_train_rows)
+    return streamed_run(candidate, log.features, stream, num_rows, seed, rows, config, device)
 
 
 def progressive_run(

@@ -100,10 +100,12 @@ class StackedRun:
         self._selection = fields_of(candidate, features)
         models = [build(m.candidate, features, m.seed).to(device) for m in members]
         self._stack = ModelStack(models)
+        self._recipe = recipe
         self._training = StackedTraining(
             self._stack,
             [recipe.optimizer_of(m.candidate.optimizer, m.candidate.batch_size) for m in members],
         )
+        self._rates = [m.candidate.first_rates for m in members]
         drifts = [drift_match(recipe) for _ in members]
         self._drifts = None if drifts[0] is None else [d for d in drifts if d is not None]
         rows = train.select(self._selection).to(device)
@@ -129,7 +131,22 @@ class StackedRun:
         self.train_seconds += time.perf_counter() - begin_s
         self.cpu_seconds += time.process_time() - begin_cpu_s
 
+    def _follow(self) -> None:
+        """Sets the rates that the candidates have here."""
+        candidates = [m.candidate for m in self.members]
+        rates = [c.rates_at(self.num_steps, self.num_steps_planned) for c in candidates]
+        if rates != self._rates:
+            self._rates = rates
+            self._training.set_optimizers(
+                [
+                    self._recipe.optimizer_of(r.applied_to(c.optimizer), c.batch_size)
+                    for r, c in zip(rates, candidates, strict=True)
+                ]
+            )
+            self._stack.set_dropout([r.dropout for r in rates])
+
     def _step(self) -> None:
+        self._follow()
         begin = self.num_steps % self._steps_per_epoch * self._batch_size
         part = slice(begin, begin + self._batch_size)
         target, weight, batch = self._target[part], self._weight[part], self._rows[part]
