@@ -168,6 +168,22 @@ class ModelStack:
             masks[name] = mask
         return masks
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """All weights, and where each dropout layer stands; not copied."""
+        state = {"dense": self.dense_weight, "table": self.table_weight}
+        for name, dropouts in self._dropouts:
+            state[name] = torch.stack([d.get_extra_state() for d in dropouts])
+        return state
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copies a state in."""
+        self.dense_weight.copy_(state["dense"])
+        self.table_weight.copy_(state["table"])
+        for name, dropouts in self._dropouts:
+            for dropout, own in zip(dropouts, state[name], strict=True):
+                dropout.set_extra_state(own)
+
     def set_dropout(self, shares: Sequence[float]) -> None:
         """Sets the share of every dropout layer, one a model."""
         for _, dropouts in self._dropouts:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,6 +40,15 @@ FORWARD_SHARE = 1.0 / 3.0
 """A forward pass over a row against a training visit: no backward pass, no update."""
 
 
+PROGRESS = (
+    "num_steps",
+    "num_rows",
+    "train_seconds",
+    "evaluation_seconds",
+    "cpu_seconds",
+    "curve",
+)
+"""What a run that can stop on its way has counted so far, by attribute."""
 _THINNING_SEED = 0x7415
 
 
@@ -195,7 +205,7 @@ class DistilledRun:
         self.cpu_seconds = time.process_time() - begin_cpu_s
         self.evaluation_seconds = 0.0
         self._losses: list[Tensor] = []
-        self._curve: list[tuple[int, float]] = []
+        self.curve: list[tuple[int, float]] = []
 
     def _minibatches(
         self, train: TrainingRows, recipe: Recipe, batch_size: int
@@ -220,6 +230,29 @@ class DistilledRun:
         self.train_seconds += time.perf_counter() - begin_s
         self.cpu_seconds += time.process_time() - begin_cpu_s
 
+    def state(self) -> dict[str, Any]:
+        """All that going on from here needs: tensors and plain values, for `load_state`."""
+        return {
+            "model": dict(self.model.state_dict()),
+            "optimizer": self._optimizer.state_dict(),
+            "drift": None if self._drift is None else self._drift.state(),
+            "losses": self._losses,
+        } | {name: getattr(self, name) for name in PROGRESS}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes to where another run of the same candidate but for its rates, rows and seed stood.
+
+        This one must not have begun.
+        """
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._drift is not None:
+            self._drift.load_state(state["drift"])
+        self._losses = list(state["losses"])
+        for name in PROGRESS:
+            setattr(self, name, state[name])
+        self._batches = itertools.islice(self._batches, self.num_steps, None)
+
     @property
     def done(self) -> bool:
         return self.num_steps >= self.num_steps_planned
@@ -240,12 +273,12 @@ class DistilledRun:
             evaluation_seconds=self.evaluation_seconds,
             row_visits=float(self.num_rows),
             num_steps=self.num_steps,
-            curve=tuple(self._curve),
+            curve=tuple(self.curve),
             cpu_seconds=self.cpu_seconds,
         )
 
     def _close_point(self) -> None:
-        self._curve.append((self.num_rows, float(torch.stack(self._losses).mean())))
+        self.curve.append((self.num_rows, float(torch.stack(self._losses).mean())))
         self._losses = []
 
 

@@ -49,8 +49,8 @@ class StackedTraining:
         self._stack = stack
         self.set_optimizers(optimizers)
         dense, table = stack.dense_weight, stack.table_weight
-        moments = torch.zeros_like(dense), torch.zeros_like(dense)
-        self._dense = list(zip(dense, *moments, strict=True))
+        self._moments = torch.zeros_like(dense), torch.zeros_like(dense)
+        self._dense = list(zip(dense, *self._moments, strict=True))
         """Of each model: weights, first and second moments, (D,)."""
         self._table_second = torch.zeros_like(table)
         self._last = torch.zeros(len(table), dtype=torch.int64, device=table.device)
@@ -68,6 +68,21 @@ class StackedTraining:
         decays = [o.weight_decay for o in optimizers]
         table = self._stack.table_weight
         self._decays = table.new_tensor(decays).unsqueeze(1) if any(decays) else None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Moments and the step count; not copied."""
+        first, second = self._moments
+        return {
+            "first": first,
+            "second": second,
+            "table_second": self._table_second,
+            "step": self._num_steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copies a state in."""
+        for name, value in self.state_dict().items():
+            value.copy_(state[name])
 
     @torch.no_grad()
     def gradients(
