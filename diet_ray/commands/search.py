@@ -25,7 +25,11 @@ def search(
     ] = None,
     seeds: Seeds = 2,
     scheduler: Annotated[
-        str, typer.Option(help="`all` trains every candidate to its end, `asha` stops the weak.")
+        str,
+        typer.Option(
+            help="`all` trains every candidate to its end, `asha` stops the weak, `pbt` lets "
+            "those that differ in rates alone learn from one another."
+        ),
     ] = "all",
     confirm: Annotated[
         bool, typer.Option("--confirm", help="Then train the best on the full log as well.")

@@ -72,6 +72,8 @@ class DistillConfig:
             raise ValueError("proxies: at least one, and every name once")
         if any(p.without_fields for p in self.proxies):
             raise ValueError("proxies: without_fields: a proxy sees every field")
+        if any(p.schedule for p in self.proxies):
+            raise ValueError("proxies: schedule: a proxy's rates stay, as its log has no end")
         if self.seed < 0:
             raise ValueError("seed must be at least 0")
         if self.held_out_factor < 0:

@@ -76,7 +76,7 @@ class CompactModel:
 
     def logits(self, state: InnerState, positions: Tensor, batch: Batch) -> Tensor:
         """Logits (B,) under the state's parameters."""
-        gathered = state.parameters[TABLE][positions]
+        gathered = self._model.table.masked(state.parameters[TABLE][positions])
         dense = {f"model.{k}": v for k, v in state.parameters.items() if k != TABLE}
         output: HeadOutput = functional_call(self._head, dense, (gathered, batch))
         return output.logit

@@ -98,6 +98,7 @@ def _row_gradients(model: Recommender, batch: Batch, target: Tensor, reach: Reac
         # On a GPU asking costs more than doing.
         if padding.is_cuda or bool(padding.any()):
             gradient.masked_fill_(padding.unsqueeze(2), 0.0)
+        gradient = model.table.masked(gradient)
         if coverage is not None:
             factors = capture.factors(coverage.names, len(batch))
             if coverage.fallback:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +45,8 @@ class EmbeddingTable(nn.Module):
     """
 
     offsets: Tensor
+    column_mask: Tensor | None
+    """(P, width): 1 where a position's field has a column, else 0; None if all have all."""
 
     def __init__(
         self,
@@ -60,7 +63,10 @@ class EmbeddingTable(nn.Module):
         self.block_sizes = block_sizes(features)
         seed = torch.initial_seed() if seed is None else seed
         self.weight = nn.Parameter(initial_table(features, embedding_size, linear, seed))
+        self.narrow_sizes: dict[str, int] = {}
+        """By vocabulary, of those whose embeddings are smaller than `embedding_size`."""
         self.register_buffer("offsets", self._position_offsets(), persistent=False)
+        self.register_buffer("column_mask", None, persistent=False)
 
     @property
     def block_starts(self) -> tuple[int, ...]:
@@ -78,6 +84,42 @@ class EmbeddingTable(nn.Module):
                 start = starts[features.categorical.index(s.target)]
             offsets += [start] * features.max_sequence_length
         return torch.tensor(offsets, dtype=torch.int64)
+
+    @torch.no_grad()
+    def narrow(self, sizes: Mapping[str, int]) -> None:
+        """Gives some vocabularies, by name, embeddings of fewer columns than `embedding_size`.
+
+        Theirs are padded with zeros to the common width, and stay so, as `masked` takes the
+        gradient from there.
+        """
+        self.narrow_sizes = dict(sizes)
+        if not sizes:
+            return
+        for block in self.padding_columns():
+            block.zero_()
+        names = vocabulary_names(self.features)
+        limits = {
+            start: sizes.get(name, self.embedding_size)
+            for start, name in zip(self.block_starts, names, strict=True)
+        }
+        limit = torch.tensor([limits[start] for start in self.offsets.tolist()]).unsqueeze(1)
+        column = torch.arange(self.weight.shape[1])
+        is_padding = (limit <= column) & (column < self.embedding_size)
+        self.column_mask = (~is_padding).to(self.weight)
+
+    def padding_columns(self) -> list[Tensor]:
+        """What of `weight` only brings embeddings to the common width: a view for each vocabulary
+        with fewer columns, (its rows, columns that it lacks)."""
+        blocks = self.weight.split(self.block_sizes)
+        return [
+            block[:, self.narrow_sizes[name] : self.embedding_size]
+            for name, block in zip(vocabulary_names(self.features), blocks, strict=True)
+            if name in self.narrow_sizes
+        ]
+
+    def masked(self, gradient: Tensor) -> Tensor:
+        """A gradient (B, P, width) at gathered embeddings, zero at columns that a field lacks."""
+        return gradient if self.column_mask is None else gradient * self.column_mask
 
     def rows(self, batch: Batch) -> Tensor:
         """Table rows (B, P), int64, of every position of every row."""
@@ -129,6 +171,8 @@ class Recommender(nn.Module):
     """
 
     linear: bool = False
+    reads_table: bool = True
+    """Whether its embeddings are those of `table`."""
     output: nn.Linear
     """The last linear layer (H to 1): all weights beside the table that the logit is linear in."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 
+from diet_ray.config import to_mapping
 from diet_ray.data.batch import FeatureSpec
 from diet_ray.data.selection import FieldSelection, select_fields
 from diet_ray.documents import cut
@@ -19,7 +20,7 @@ from diet_ray.errors import ConfigError
 from diet_ray.models.afm import AFM
 from diet_ray.models.autoint import AutoInt
 from diet_ray.models.autoint_plus import AutoIntPlus
-from diet_ray.models.base import Recommender
+from diet_ray.models.base import Recommender, vocabulary_names
 from diet_ray.models.bst import BST
 from diet_ray.models.dcn import DCN
 from diet_ray.models.dcnv2 import DCNv2
@@ -47,7 +48,7 @@ from diet_ray.models.transact import TransAct
 from diet_ray.models.wide_deep import WideDeep
 from diet_ray.models.wrapped import wrapped
 from diet_ray.models.xdeepfm import XDeepFM
-from diet_ray.training.config import OptimizerConfig
+from diet_ray.training.config import OptimizerConfig, Rates
 
 ARCHITECTURES: dict[str, type[Recommender]] = {
     "lr": LR,
@@ -110,9 +111,19 @@ class Candidate:
     num_heads: int = 2
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
+    beta1: float = OptimizerConfig.beta1
+    beta2: float = OptimizerConfig.beta2
+    epsilon: float = OptimizerConfig.epsilon
     batch_size: int = 512
     without_fields: tuple[str, ...] = ()
     """Fields of the log that the model doesn't get to see."""
+    field_embedding_sizes: dict[str, int] = field(default_factory=dict, hash=False)
+    """By field with ids of its own, an embedding size of up to `embedding_size`, which all others
+    have. Smaller embeddings are padded with zeros, so that all fields meet at one width. A sequence
+    that shares a field's ids shares its embeddings. For architectures that take
+    `embedding_size`."""
+    schedule: tuple[Rates, ...] = ()
+    """Rates that take the place of the candidate's own on the way, in order."""
 
     def __post_init__(self) -> None:
         sizes = (self.embedding_size, self.num_cross_layers, self.num_heads, self.batch_size)
@@ -132,8 +143,25 @@ class Candidate:
                 f"num_heads, num_cross_layers and the number of hidden_sizes {MAX_LAYERS}, hidden "
                 f"layers {MAX_CELLS} weights at most"
             )
+        for name, size in self.field_embedding_sizes.items():
+            if not 1 <= size <= self.embedding_size:
+                raise ConfigError(
+                    f"candidate `{self.name}`: field_embedding_sizes: {cut(name)}: must lie from 1 "
+                    f"to embedding_size, {self.embedding_size}, found {size}"
+                )
+        # Names, records and draws shall not depend on the order in which fields are given.
+        in_order = dict(sorted(self.field_embedding_sizes.items()))
+        object.__setattr__(self, "field_embedding_sizes", in_order)
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"candidate `{self.name}`: dropout must lie in [0, 1)")
+        begins = [rates.begin for rates in self.schedule]
+        if any(a >= b for a, b in pairwise(begins)):
+            raise ConfigError(f"candidate `{self.name}`: schedule: each must begin after the last")
+        if any((rates.dropout > 0) != (self.dropout > 0) for rates in self.schedule):
+            raise ConfigError(
+                f"candidate `{self.name}`: schedule: dropout must be above 0 where the candidate's "
+                "is, and only there: a model has its dropout layers or hasn't"
+            )
         try:
             _ = self.optimizer
         except ValueError as e:
@@ -146,7 +174,28 @@ class Candidate:
 
     @property
     def optimizer(self) -> OptimizerConfig:
-        return OptimizerConfig(learning_rate=self.learning_rate, weight_decay=self.weight_decay)
+        return OptimizerConfig(
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            epsilon=self.epsilon,
+        )
+
+    def rates_at(self, num_done: int, num_planned: int) -> Rates:
+        """Those of the next step of a run, when so many of its steps or rows are done."""
+        begun = [r for r in self.schedule if int(num_planned * r.begin) <= num_done]
+        return begun[-1] if begun else self.first_rates
+
+    @property
+    def first_rates(self) -> Rates:
+        """The candidate's own."""
+        return Rates(
+            begin=0.0,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            dropout=self.dropout,
+        )
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -162,12 +211,27 @@ class Candidate:
         return {name: getattr(self, name) for name in taken}
 
     @property
+    def smaller_fields(self) -> dict[str, int]:
+        """Those of `field_embedding_sizes` that change the model."""
+        if "embedding_size" not in self.arguments or not recommender_class(self).reads_table:
+            return {}
+        sizes = self.field_embedding_sizes.items()
+        return {name: size for name, size in sizes if size < self.embedding_size}
+
+    @property
     def identity(self) -> str:
         """Equal for candidates that are one model, trained alike, under several names."""
         training = ["learning_rate", "weight_decay", "batch_size"]
-        if self.without_fields:
-            training.append("without_fields")
+        # Only where they differ from their defaults: results on record go by this.
+        training += [
+            f.name
+            for f in fields(self)
+            if f.name in ("beta1", "beta2", "epsilon", "without_fields", "schedule")
+            and getattr(self, f.name) != f.default
+        ]
         values = self.arguments | {name: getattr(self, name) for name in training}
+        if self.smaller_fields:
+            values["field_embedding_sizes"] = self.smaller_fields
         return f"{self.architecture}({', '.join(f'{k}={v}' for k, v in values.items())})"
 
 
@@ -196,9 +260,36 @@ def recommender_class(candidate: Candidate) -> type[Recommender]:
 def fields_of(candidate: Candidate, features: FeatureSpec) -> FieldSelection:
     """Which of a log's fields the candidate sees. Raises `ConfigError` naming the candidate."""
     try:
-        return select_fields(features, candidate.without_fields)
+        selection = select_fields(features, candidate.without_fields)
     except ConfigError as e:
         raise ConfigError(f"candidate `{candidate.name}`: {e}") from None
+    _check_field_sizes(candidate, selection.features)
+    return selection
+
+
+def _check_field_sizes(candidate: Candidate, features: FeatureSpec) -> None:
+    """Raises `ConfigError` for a size of what has no embeddings of its own."""
+    where = f"candidate `{candidate.name}`: field_embedding_sizes"
+    known = vocabulary_names(features)
+    targets = {s.name: s.target for s in features.sequence}
+    for name in candidate.field_embedding_sizes:
+        if name in known or name in candidate.without_fields:
+            continue
+        if name in features.numeric:
+            raise ConfigError(f"{where}: `{name}` is numeric: its size is embedding_size")
+        if name in targets:
+            raise ConfigError(
+                f"{where}: `{name}` shares the ids of `{targets[name]}`: give that one a size"
+            )
+        near = difflib.get_close_matches(cut(name), known, n=1, cutoff=0.5)
+        hint = f"did you mean `{near[0]}`?" if near else f"fields with ids: {', '.join(known)}"
+        raise ConfigError(f"{where}: no field `{cut(name)}`; {hint}")
+
+
+def narrow_sizes(candidate: Candidate, features: FeatureSpec) -> dict[str, int]:
+    """Embedding sizes below the common one, by vocabulary, for the fields that the model sees."""
+    known = vocabulary_names(features)
+    return {name: size for name, size in candidate.smaller_fields.items() if name in known}
 
 
 def build(candidate: Candidate, features: FeatureSpec, seed: int) -> Recommender:
@@ -207,7 +298,10 @@ def build(candidate: Candidate, features: FeatureSpec, seed: int) -> Recommender
     It takes batches as `fields_of` leaves them. Leaves torch's random state as it was. Raises
     `ConfigError` naming the candidate.
     """
-    return _construct(candidate, fields_of(candidate, features).features, seed)
+    selected = fields_of(candidate, features).features
+    model = _construct(candidate, selected, seed)
+    model.table.narrow(narrow_sizes(candidate, selected))
+    return model
 
 
 def _construct(candidate: Candidate, features: FeatureSpec, seed: int) -> Recommender:
@@ -224,9 +318,17 @@ def _construct(candidate: Candidate, features: FeatureSpec, seed: int) -> Recomm
         generator.set_state(state)
 
 
+def completed(written: Any) -> Any:
+    """What a file holds of a candidate, with the defaults of keys that are newer than the file."""
+    if not isinstance(written, dict):
+        return written
+    return to_mapping(Candidate(name="", architecture="lr")) | written
+
+
 def num_parameters(model: Recommender) -> int:
-    """All trainable numbers, the table's padding rows included."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    """All trainable numbers, the table's padding rows included, its padding columns not."""
+    total = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return total - sum(columns.numel() for columns in model.table.padding_columns())
 
 
 def default_candidates() -> tuple[Candidate, ...]:

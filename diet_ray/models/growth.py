@@ -22,6 +22,7 @@ def grow(model: Recommender, features: FeatureSpec, seed: int) -> Recommender:
     old = model.table
     _check(old.features, features)
     table = EmbeddingTable(features, old.embedding_size, linear=old.linear, seed=seed)
+    table.narrow(old.narrow_sizes)
     table = table.to(old.weight.device, old.weight.dtype)
     with torch.no_grad():
         copy_blocks(old.weight, old.block_sizes, table.weight, table.block_sizes)

@@ -117,6 +117,13 @@ class Dropout(nn.Module):
         self.seed, self.num_calls = (int(value) for value in state)
 
 
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Sets the share of every dropout layer of a model."""
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.share = share
+
+
 def dropout_layers(share: float) -> list[nn.Module]:
     """Dropout, or nothing where `share` is zero."""
     return [Dropout(share)] if share > 0 else []

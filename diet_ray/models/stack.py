@@ -21,6 +21,7 @@ from diet_ray.models.layers import Dropout
 
 PREDICT_BYTES = 1 << 21
 _MASK = "mask"
+_COLUMN_MASK = "table.column_mask"
 
 
 class NotStackable(Exception):
@@ -69,6 +70,8 @@ class ModelStack:
         self.width = first.table.weight.shape[1]
         self.table_weight = torch.stack([m.table.weight.detach() for m in models], 1).flatten(1)
         """(R, K·w)"""
+        self.column_mask = _column_mask(models)
+        """(P, K, w): 1 where a model has a column of a position's field; None if all have all."""
         own = [{n: p.detach() for n, p in m.named_parameters()} for m in models]
         self.names = [n for n, p in first.named_parameters() if n != TABLE_WEIGHT and p.numel()]
         flat = [torch.cat([w[n].flatten() for n in self.names]) for w in own]
@@ -95,6 +98,10 @@ class ModelStack:
         return nn.functional.embedding(rows, self.table_weight).unflatten(
             2, (self.num_models, self.width)
         )
+
+    def masked(self, gradient: Tensor) -> Tensor:
+        """A gradient (B, P, K, w) at gathered embeddings, zero at columns that a field lacks."""
+        return gradient if self.column_mask is None else gradient * self.column_mask
 
     def logits(
         self,
@@ -161,6 +168,28 @@ class ModelStack:
             masks[name] = mask
         return masks
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """All weights, and where each dropout layer stands; not copied."""
+        state = {"dense": self.dense_weight, "table": self.table_weight}
+        for name, dropouts in self._dropouts:
+            state[name] = torch.stack([d.get_extra_state() for d in dropouts])
+        return state
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copies a state in."""
+        self.dense_weight.copy_(state["dense"])
+        self.table_weight.copy_(state["table"])
+        for name, dropouts in self._dropouts:
+            for dropout, own in zip(dropouts, state[name], strict=True):
+                dropout.set_extra_state(own)
+
+    def set_dropout(self, shares: Sequence[float]) -> None:
+        """Sets the share of every dropout layer, one a model."""
+        for _, dropouts in self._dropouts:
+            for dropout, share in zip(dropouts, shares, strict=True):
+                dropout.share = share
+
     def _shapes_of_masks(self, batch: Batch) -> dict[str, tuple[int, ...]]:
         if len(batch) not in self._mask_shapes:
             gathered = self.gather(self.table.rows(batch))[:, :, 0]
@@ -185,7 +214,18 @@ def _check(models: Sequence[Recommender]) -> None:
 def _shape(model: Recommender) -> list[tuple[str, object]]:
     modules: list[tuple[str, object]] = [(n, type(m)) for n, m in model.named_modules()]
     tensors = itertools.chain(model.named_parameters(), model.named_buffers())
-    return modules + [(n, (t.shape, t.dtype, t.requires_grad)) for n, t in tensors]
+    # Sizes of fields may differ: tables are as wide, each under its own mask.
+    own = [(n, t) for n, t in tensors if n != _COLUMN_MASK]
+    return modules + [(n, (t.shape, t.dtype, t.requires_grad)) for n, t in own]
+
+
+def _column_mask(models: Sequence[Recommender]) -> Tensor | None:
+    masks = [m.table.column_mask for m in models]
+    known = [mask for mask in masks if mask is not None]
+    if not known:
+        return None
+    whole = torch.ones_like(known[0])
+    return torch.stack([whole if mask is None else mask for mask in masks], dim=1)
 
 
 def _stacked_rest(models: Sequence[Recommender], trained: set[str]) -> dict[str, Tensor]:

@@ -27,6 +27,8 @@ def wrapped(module_class: type[nn.Module]) -> type[Recommender]:
     """A `Recommender` class around a module's, which takes the same arguments."""
 
     class Wrapped(Recommender):
+        reads_table = False
+
         def __init__(self, features: FeatureSpec, **arguments: Any) -> None:
             # The table of a model without any of its own.
             super().__init__(features, embedding_size=1)

@@ -85,6 +85,11 @@ class Checkpoint:
                     f"{self.name}: `{key}` is not finite: the training has diverged; take an "
                     "earlier checkpoint, or lower the learning rate"
                 )
+        if any(bool(columns.any()) for columns in model.table.padding_columns()):
+            raise ConfigError(
+                f"{self.name}: not the weights of candidate `{self.candidate.name}`: embeddings "
+                "are larger than field_embedding_sizes say"
+            )
         try:
             return model if features == self.features else grow(model, features, seed=0)
         except DataError as e:

@@ -26,6 +26,7 @@ from diet_ray.data.log import PreparedLog, Shard
 from diet_ray.documents import parse_json
 from diet_ray.errors import DataError, OutputError
 from diet_ray.influence.shard_pool import ShardPool
+from diet_ray.models.catalogue import completed
 from diet_ray.progress import Progress
 from diet_ray.scoring.checkpoint import Checkpoint
 from diet_ray.scoring.config import ScoreConfig
@@ -167,6 +168,11 @@ def _about(
     }
 
 
+def _checkpoints_in(about: dict[str, Any]) -> list[dict[str, Any]]:
+    found = about.get("checkpoints")
+    return [c for c in found if isinstance(c, dict)] if isinstance(found, list) else []
+
+
 def _digest(checkpoint: Checkpoint) -> str:
     digest = hashlib.sha256(json.dumps(to_mapping(checkpoint.features)).encode())
     for tensors in (checkpoint.weights, checkpoint.second_moments or {}):
@@ -188,6 +194,8 @@ def _claim(folder: Folder, about: dict[str, Any]) -> None:
     except OutputError as e:
         raise OutputError(f"{e}; delete the folder") from None
     wanted = json.loads(json.dumps(about))
+    for checkpoint in _checkpoints_in(found):
+        checkpoint["candidate"] = completed(checkpoint.get("candidate"))
     different = [key for key in about if key != _NAMES and found.get(key) != wanted[key]]
     if different:
         raise OutputError(

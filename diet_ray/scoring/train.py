@@ -23,6 +23,11 @@ def train_checkpoints(
     A checkpoint lies at the end of a stage, the last one at the end of the log. Files that are all
     there are read instead. Raises `ConfigError` if the log has fewer stages.
     """
+    if candidate.schedule:
+        raise ConfigError(
+            f"candidate `{candidate.name}`: schedule: checkpoints are of a training at rates that "
+            "stay: leave it out, or take what `diet train` gives"
+        )
     stages = log.train_stages
     if not 1 <= num_checkpoints <= len(stages):
         raise ConfigError(

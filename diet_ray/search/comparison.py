@@ -84,7 +84,7 @@ def search_run(
     console.print(_ranking(result))
     console.print(noise(result.resolution), soft_wrap=True)
     if num_confirmed:
-        best = [trial.candidate for trial in result.ranking[:num_confirmed]]
+        best = [trial.trained for trial in result.ranking[:num_confirmed]]
         full = _confirm(best, log, rows.evaluation, config, workers, out)
         write_ranking(result, out, calibrated, full)
         console.print(_confirmed(best, full))

@@ -83,6 +83,11 @@ def compare(
     """
     if len(candidates) < 2:
         raise ConfigError("candidates: at least two are needed to compare rankings")
+    if changing := next((c.name for c in candidates if c.schedule), None):
+        raise ConfigError(
+            f"candidate `{changing}`: schedule: arms and baselines are compared at rates that "
+            "stay: leave it out"
+        )
     require_same_features(distilled.features, log.features)
     rows = evaluation_rows(log, config.evaluation_rows)
     watch = progress or (lambda what, done, total: None)

@@ -13,8 +13,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
@@ -26,6 +28,8 @@ from diet_ray.search.run_set import DistilledRows, RunSet
 from diet_ray.search.runs import RunResult
 from diet_ray.search.workers import WorkersConfig
 
+STORAGE_PREFIX = "diet-search-"
+"""Of folders that last as long as a search."""
 _TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -48,6 +52,7 @@ class Work:
     seeds: Sequence[int]
     num_reports: int
     device: str
+    num_threads: int
 
     def sets(self, config: Mapping[str, Any]) -> list[tuple[Candidate, ...]]:
         """What the trial of a configuration trains. Raises `ConfigError` for a wrong proposal."""
@@ -77,7 +82,7 @@ class GroupTrial(tune.Trainable):
     """Trains the sets of a group, one after the other; a step takes a set to its next report."""
 
     def setup(self, config: dict[str, Any], *, work: Work) -> None:
-        torch.set_num_threads(max(1, int(self.trial_resources.required_resources.get("CPU", 1))))
+        torch.set_num_threads(work.num_threads)
         self._work = work
         self._begin(config)
 
@@ -154,8 +159,13 @@ def run_groups(
     scheduler: Any,
     on_outcome: Callable[[Outcome], None],
     known: Sequence[tuple[dict[str, Any], float]] = (),
+    trial: type[GroupTrial] = GroupTrial,
+    storage: Path | None = None,
 ) -> dict[str, str]:
     """Trains all groups, or as many candidates as are to be proposed.
+
+    A `trial` that can be saved, which trials that wait for one another are, needs `storage` that
+    all nodes see where the cluster has several; what is written there is removed at the end.
 
     Returns the names of candidates that died with their process, and why. `on_outcome` is called in
     this thread, once a candidate, when it is finished or stopped. `known` are earlier proposals,
@@ -169,11 +179,15 @@ def run_groups(
         space = {"values": work.proposals.tune_space()}
         search_alg = optuna_search(work.proposals, known)
         num_samples = work.proposals.num_samples - len(known)
+    num_cpus, max_trials = workers.cpus_per_worker, workers.num_workers
+    if trial is not GroupTrial:
+        # All take part at once, by turns.
+        num_cpus, max_trials = _cpus_by_turns(workers), None
     trainable = tune.with_resources(
-        tune.with_parameters(GroupTrial, work=work),
-        {"cpu": workers.cpus_per_worker} | ({"gpu": 1} if workers.use_gpu else {}),
+        tune.with_parameters(trial, work=work),
+        {"cpu": num_cpus} | ({"gpu": 1} if workers.use_gpu else {}),
     )
-    with _silence(), tempfile.TemporaryDirectory(prefix="diet-search-") as storage:
+    with _silence(), tempfile.TemporaryDirectory(prefix=STORAGE_PREFIX, dir=storage) as folder:
         tune.Tuner(
             trainable,
             param_space=space,
@@ -183,18 +197,25 @@ def run_groups(
                 scheduler=scheduler,
                 search_alg=search_alg,
                 num_samples=num_samples,
-                max_concurrent_trials=workers.num_workers,
+                max_concurrent_trials=max_trials,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="search",
-                storage_path=storage,
+                storage_path=folder,
                 verbose=0,
                 callbacks=[listener],
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, num_to_keep=3),
             ),
         ).fit()
     return listener.lost
+
+
+def _cpus_by_turns(workers: WorkersConfig) -> int:
+    """CPUs to ask for so that no more trials than workers run at once; on one node, as a trial."""
+    num_cpus = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
+    share = sum(num_cpus) // (workers.num_workers or 1)
+    return max(workers.cpus_per_worker, min(share, max(num_cpus)))
 
 
 @contextmanager

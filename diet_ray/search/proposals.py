@@ -69,10 +69,14 @@ class Proposals:
                     return None
                 found[key] = value
             else:
-                found[key] = json.dumps(value)
-                if found[key] not in [json.dumps(choice) for choice in source]:
+                found[key] = _text(value)
+                if found[key] not in [_text(choice) for choice in source]:
                     return None
         return found
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _varies(source: Range | list[Any]) -> bool:
@@ -81,7 +85,7 @@ def _varies(source: Range | list[Any]) -> bool:
 
 def _tune(key: str, source: Range | list[Any]) -> Any:
     if not isinstance(source, Range):
-        return tune.choice([json.dumps(value) for value in source])
+        return tune.choice([_text(value) for value in source])
     if is_whole(key):
         draw = tune.lograndint if source.log else tune.randint
         return draw(int(source.low), int(source.high) + 1)

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from diet_ray.models.catalogue import Candidate
 from diet_ray.search import results
 from diet_ray.search.run_set import DistilledRows
 from diet_ray.search.runs import RunResult
+from diet_ray.training.config import Rates
 
 FORMAT = 2
 """Of the keys; raised whenever what a distilled run computes changes."""
@@ -40,6 +41,13 @@ class TrialResult:
     num_reports: int
     """How often it was judged; below the configured number if a scheduler stopped it early."""
     error: str | None = None
+    schedule: tuple[Rates, ...] = ()
+    """Rates that its runs came to on the way, where a search has changed them."""
+
+    @property
+    def trained(self) -> Candidate:
+        """The candidate at the rates that its runs went through: what full training confirms."""
+        return replace(self.candidate, schedule=self.schedule or self.candidate.schedule)
 
     @property
     def mean_auc(self) -> float | None:
@@ -53,6 +61,7 @@ class _Kept:
 
     runs: tuple[RunResult, ...]
     num_reports: int
+    schedule: tuple[Rates, ...] = ()
 
 
 class Records:
@@ -102,11 +111,14 @@ class Records:
         if line is None or line.get("error", "") is not None:
             return None
         try:
-            kept = from_mapping(_Kept, {k: line.get(k) for k in ("runs", "num_reports")}, "trial")
+            own = {f.name: line[f.name] for f in fields(_Kept) if f.name in line}
+            kept = from_mapping(_Kept, own, "trial")
         except ConfigError:
             return None
         runs = tuple(replace(run, name=candidate.name) for run in kept.runs)
-        return TrialResult(candidate=candidate, runs=runs, num_reports=kept.num_reports)
+        return TrialResult(
+            candidate=candidate, runs=runs, num_reports=kept.num_reports, schedule=kept.schedule
+        )
 
     def finished(self) -> list[TrialResult]:
         """All of this search that is on record, but for what failed."""
@@ -133,6 +145,7 @@ class Records:
             "key": key,
             "candidate": to_mapping(trial.candidate),
             "num_reports": trial.num_reports,
+            "schedule": [to_mapping(rates) for rates in trial.schedule],
             "error": trial.error,
             "runs": [results.to_json(r) for r in trial.runs],
             "search_seconds": search_seconds,

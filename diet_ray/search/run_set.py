@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from diet_ray.data.batch import FeatureSpec
 from diet_ray.errors import describe
@@ -41,7 +42,7 @@ class RunSet:
         self._rows, self._device = rows, device
         self._share = 0.0
         self._errors: dict[Member, str] = {}
-        members = [Member(c, s) for c in candidates for s in seeds]
+        self._members = members = [Member(c, s) for c in candidates for s in seeds]
         self._runs: list[StackedRun | DistilledRun] = []
         size = stack_size(candidates[0], rows.features, rows.recipe)
         for part in like_parts(members, size):
@@ -74,6 +75,31 @@ class RunSet:
             error = next((r for r in own if isinstance(r, str)), None)
             outcomes.append(error or tuple(r for r in own if isinstance(r, RunResult)))
         return outcomes
+
+    def state(self) -> dict[str, Any]:
+        """Where all runs stand: tensors and plain values, for `load_state`."""
+        place = {member: i for i, member in enumerate(self._members)}
+        return {
+            "share": self._share,
+            "errors": {place[member]: text for member, text in self._errors.items()},
+            "runs": [
+                {"members": [place[m] for m in _members_of(run)], "state": run.state()}
+                for run in self._runs
+            ],
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes to where runs of as many candidates, of the same shape and seeds, stood."""
+        fresh = {_members_of(run): run for run in self._runs}
+        self._runs, self._share = [], state["share"]
+        self._errors = {self._members[i]: text for i, text in state["errors"].items()}
+        for own in state["runs"]:
+            members = tuple(self._members[i] for i in own["members"])
+            # A stack that couldn't be is alone in a state.
+            run = fresh.get(members) or self._begun_alone(members[0])
+            if run is not None:
+                run.load_state(own["state"])
+                self._runs.append(run)
 
     def _begun(self, members: Sequence[Member]) -> list[StackedRun | DistilledRun]:
         if len(members) > 1:
@@ -116,6 +142,12 @@ class RunSet:
             return run.result(self._rows.evaluation)
         except Exception as e:
             return describe(e)
+
+
+def _members_of(run: StackedRun | DistilledRun) -> tuple[Member, ...]:
+    if isinstance(run, StackedRun):
+        return run.members
+    return (Member(run.candidate, run.seed),)
 
 
 def _advance(run: StackedRun | DistilledRun, share: float) -> None:

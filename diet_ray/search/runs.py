@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -32,12 +33,22 @@ from diet_ray.training.loop import (
 )
 from diet_ray.training.metrics import log_loss
 from diet_ray.training.optimizer import ClickOptimizer
+from diet_ray.training.rates import RateFollower
 from diet_ray.training.recipe import Recipe
 
 FORWARD_SHARE = 1.0 / 3.0
 """A forward pass over a row against a training visit: no backward pass, no update."""
 
 
+PROGRESS = (
+    "num_steps",
+    "num_rows",
+    "train_seconds",
+    "evaluation_seconds",
+    "cpu_seconds",
+    "curve",
+)
+"""What a run that can stop on its way has counted so far, by attribute."""
 _THINNING_SEED = 0x7415
 
 
@@ -119,24 +130,39 @@ def full_run(
         for _ in range(config.epochs)
         for batch in log.batches(log.train_stages, device=device)
     )
-    return streamed_run(candidate, log.features, stream, seed, rows, config, device)
+    num_rows = config.epochs * log.num_train_rows
+    return streamed_run(candidate, log.features, stream, num_rows, seed, rows, config, device)
 
 
 def streamed_run(
     candidate: Candidate,
     features: FeatureSpec,
     stream: Iterable[Batch],
+    num_rows: int,
     seed: int,
     rows: EvaluationRows,
     config: FullRunConfig,
     device: str = "cpu",
 ) -> RunResult:
-    """Trains on the rows of a stream as full training would, in order, and evaluates."""
+    """Trains on the rows of a stream as full training would, in order, and evaluates.
+
+    num_rows: how many they are, about, by which a candidate's rates change.
+    """
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
     model = build(candidate, features, seed).to(device)
     selection = fields_of(candidate, features)
     selected = (selection(batch) for batch in stream)
-    fitted = fit(model, selected, candidate.optimizer, config.batch_size_of(candidate))
+    optimizer = ClickOptimizer(model, candidate.optimizer)
+    follow = RateFollower(candidate, optimizer)
+    follow(0, num_rows)
+    num_done = 0
+
+    def on_step(batch: Batch, _: Tensor) -> None:
+        nonlocal num_done
+        num_done += len(batch)
+        follow(num_done, num_rows)
+
+    fitted = fit(model, selected, optimizer, config.batch_size_of(candidate), on_step)
     return _judged(candidate, seed, model, fitted, rows.select(selection), begin_s, begin_cpu_s)
 
 
@@ -163,6 +189,11 @@ class DistilledRun:
         self._optimizer = ClickOptimizer(
             self.model, recipe.optimizer_of(candidate.optimizer, candidate.batch_size)
         )
+        self._follow = RateFollower(
+            candidate,
+            self._optimizer,
+            lambda config: recipe.optimizer_of(config, candidate.batch_size),
+        )
         self._drift = drift_match(recipe)
         batch_size = recipe.batch_size_of(candidate.batch_size)
         self._batches = self._minibatches(
@@ -174,7 +205,7 @@ class DistilledRun:
         self.cpu_seconds = time.process_time() - begin_cpu_s
         self.evaluation_seconds = 0.0
         self._losses: list[Tensor] = []
-        self._curve: list[tuple[int, float]] = []
+        self.curve: list[tuple[int, float]] = []
 
     def _minibatches(
         self, train: TrainingRows, recipe: Recipe, batch_size: int
@@ -188,6 +219,7 @@ class DistilledRun:
         begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
         self.model.train()
         for _ in range(min(num_steps, self.num_steps_planned - self.num_steps)):
+            self._follow(self.num_steps, self.num_steps_planned)
             batch, target, weight = next(self._batches)
             logit = train_step(self.model, self._optimizer, batch, target, weight, self._drift)
             self._losses.append(click_loss(logit, target, weight))
@@ -197,6 +229,29 @@ class DistilledRun:
                 self._close_point()
         self.train_seconds += time.perf_counter() - begin_s
         self.cpu_seconds += time.process_time() - begin_cpu_s
+
+    def state(self) -> dict[str, Any]:
+        """All that going on from here needs: tensors and plain values, for `load_state`."""
+        return {
+            "model": dict(self.model.state_dict()),
+            "optimizer": self._optimizer.state_dict(),
+            "drift": None if self._drift is None else self._drift.state(),
+            "losses": self._losses,
+        } | {name: getattr(self, name) for name in PROGRESS}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes to where another run of the same candidate but for its rates, rows and seed stood.
+
+        This one must not have begun.
+        """
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._drift is not None:
+            self._drift.load_state(state["drift"])
+        self._losses = list(state["losses"])
+        for name in PROGRESS:
+            setattr(self, name, state[name])
+        self._batches = itertools.islice(self._batches, self.num_steps, None)
 
     @property
     def done(self) -> bool:
@@ -218,12 +273,12 @@ class DistilledRun:
             evaluation_seconds=self.evaluation_seconds,
             row_visits=float(self.num_rows),
             num_steps=self.num_steps,
-            curve=tuple(self._curve),
+            curve=tuple(self.curve),
             cpu_seconds=self.cpu_seconds,
         )
 
     def _close_point(self) -> None:
-        self._curve.append((self.num_rows, float(torch.stack(self._losses).mean())))
+        self.curve.append((self.num_rows, float(torch.stack(self._losses).mean())))
         self._losses = []
 
 
@@ -254,7 +309,8 @@ def thinned_run(
 ) -> RunResult:
     """A full run over an evenly thinned stream: one pass over `fraction` of its rows, in order."""
     stream = subsample(log, low=0.0, high=fraction, seed=_THINNING_SEED, device=device)
-    return streamed_run(candidate, log.features, stream, seed, rows, config, device)
+    num_rows = round(fraction * log.num_train_rows)
+    return streamed_run(candidate, log.features, stream, num_rows, seed, rows, config, device)
 
 
 def progressive_run(

@@ -5,8 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from diet_ray.data.batch import NUM_RESERVED_IDS, FeatureSpec
-from diet_ray.models.base import block_sizes
-from diet_ray.models.catalogue import Candidate, build, fields_of, num_parameters
+from diet_ray.models.base import block_sizes, vocabulary_names
+from diet_ray.models.catalogue import (
+    Candidate,
+    build,
+    fields_of,
+    narrow_sizes,
+    num_parameters,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,21 +20,29 @@ class ModelSize:
     dense: int
     """Trainable numbers beside the embedding table."""
     table: int
-    """Those of the embedding table, padding rows included."""
+    """Those of the embedding table, padding rows included, padding columns not."""
+    table_cells: int
+    """What the table takes in memory: padding columns included."""
 
 
 def model_size(candidate: Candidate, features: FeatureSpec) -> ModelSize:
     """Counts on a model for the same fields with next to no ids; only the table depends on them."""
     features = fields_of(candidate, features).features
+    sizes = narrow_sizes(candidate, features)
     few = NUM_RESERVED_IDS + 1
     small = replace(
         features,
         num_ids=(few,) * len(features.num_ids),
         sequence=tuple(replace(s, num_ids=few) for s in features.sequence),
     )
-    model = build(replace(candidate, without_fields=()), small, seed=0)
-    num_rows, width = model.table.weight.shape
+    whole = replace(candidate, without_fields=(), field_embedding_sizes={})
+    model = build(whole, small, seed=0)
+    num_few, width = model.table.weight.shape
+    num_rows = dict(zip(vocabulary_names(features), block_sizes(features), strict=True))
+    num_cells = sum(num_rows.values()) * width
+    padding = sum(num_rows[n] * (model.table.embedding_size - size) for n, size in sizes.items())
     return ModelSize(
-        dense=num_parameters(model) - num_rows * width,
-        table=sum(block_sizes(features)) * width,
+        dense=num_parameters(model) - num_few * width,
+        table=num_cells - padding,
+        table_cells=num_cells,
     )

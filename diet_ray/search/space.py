@@ -18,6 +18,10 @@
 
     candidates: my_package.my_module:candidates    # of your own: a sequence, or what gives one
 
+Sizes by field are one value, of which a grid and random draws take a list:
+
+    field_embedding_sizes: [{}, {user_id: 4}, {user_id: 4, item_id: 8}]
+
 In a grid and in random draws a value that is no list (of values) and no range is fixed. `list`,
 `grid` and `random` may stand together.
 """
@@ -51,8 +55,12 @@ _ABBREVIATIONS = {
     "num_heads": "heads",
     "learning_rate": "lr",
     "weight_decay": "wd",
+    "beta1": "beta1=",
+    "beta2": "beta2=",
+    "epsilon": "eps",
     "batch_size": "b",
     "without_fields": "without",
+    "field_embedding_sizes": "fields",
 }
 
 
@@ -179,7 +187,7 @@ def random_space(content: Any, where: str) -> tuple[int, int, dict[str, Range | 
     sources: dict[str, Range | list[Any]] = {}
     for key in keys:
         value = content[key]
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and not _takes(key, dict):
             if types[key] not in (int, float):
                 raise ConfigError(f"{where}: {key}: takes a list of values, not a range")
             sources[key] = from_mapping(Range, value, f"{where}: {key}")
@@ -191,6 +199,10 @@ def random_space(content: Any, where: str) -> tuple[int, int, dict[str, Range | 
 def is_whole(key: str) -> bool:
     """Whether a candidate's key takes whole numbers."""
     return typing.get_type_hints(Candidate)[key] is int
+
+
+def _takes(key: str, kind: type) -> bool:
+    return typing.get_origin(typing.get_type_hints(Candidate)[key]) is kind
 
 
 def _check_number(num_candidates: int, where: str) -> None:
@@ -222,10 +234,11 @@ def _checked_keys(content: Any, where: str, *besides: str) -> list[str]:
 
 def _choices(key: str, value: Any, where: str) -> list[Any]:
     """The values of one key; a flat list is itself one value where the key takes lists."""
-    is_tuple = typing.get_origin(typing.get_type_hints(Candidate)[key]) is tuple
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and not _takes(key, dict):
         raise ConfigError(f"{where}: a range belongs under `random:`; a grid lists its values")
-    if not isinstance(value, list) or (is_tuple and not any(isinstance(v, list) for v in value)):
+    if not isinstance(value, list):
+        return [value]
+    if _takes(key, tuple) and not any(isinstance(v, list) for v in value):
         return [value]
     if not value:
         raise ConfigError(f"{where}: an empty list; give at least one value")
@@ -261,7 +274,10 @@ def readable_name(candidate: Candidate, varying: list[str]) -> str:
     parts = [candidate.architecture]
     for field in (f for f in _ABBREVIATIONS if f in varying):
         value = getattr(candidate, field)
-        text = "x".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
+        if isinstance(value, dict):
+            text = "+".join(f"{name}={size}" for name, size in value.items())
+        else:
+            text = "x".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
         parts.append(_ABBREVIATIONS[field] + (text or "0"))
     return "-".join(parts)
 

@@ -7,7 +7,7 @@ runs that take the same mini-batches through the same layers share the calls.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from diet_ray.errors import describe
 from diet_ray.models.catalogue import Candidate, build, fields_of
 from diet_ray.models.stack import ModelStack, NotStackable
 from diet_ray.search.evaluation import Evaluation, EvaluationRows, evaluation_of
-from diet_ray.search.runs import RunResult, TrainingRows
+from diet_ray.search.runs import PROGRESS, RunResult, TrainingRows
 from diet_ray.search.size import model_size
 from diet_ray.training.loop import STEPS_PER_POINT, drift_match
 from diet_ray.training.recipe import Recipe
@@ -44,13 +44,16 @@ class Member:
 
 
 def shape(candidate: Candidate) -> tuple[Any, ...]:
-    """Equal for candidates whose runs can go side by side: they differ in rates at most."""
+    """Equal for candidates whose runs can go side by side: they differ in rates and in sizes of
+    single fields at most."""
     arguments = candidate.arguments | {"dropout": candidate.dropout > 0}
     return (
         candidate.architecture,
         candidate.batch_size,
         candidate.without_fields,
-        *sorted(arguments.items()),
+        # One call updates the tables of all.
+        *(candidate.beta1, candidate.beta2, candidate.epsilon),
+        *sorted((name, repr(value)) for name, value in arguments.items()),
     )
 
 
@@ -60,7 +63,7 @@ def stack_size(candidate: Candidate, features: FeatureSpec, recipe: Recipe) -> i
         # Shuffled rows come in another order for every seed.
         return 1
     try:
-        table_bytes = _BYTES_PER_NUMBER * model_size(candidate, features).table
+        table_bytes = _BYTES_PER_NUMBER * model_size(candidate, features).table_cells
     except Exception:
         # A model that can't be built: its run will say so.
         return 1
@@ -97,10 +100,12 @@ class StackedRun:
         self._selection = fields_of(candidate, features)
         models = [build(m.candidate, features, m.seed).to(device) for m in members]
         self._stack = ModelStack(models)
+        self._recipe = recipe
         self._training = StackedTraining(
             self._stack,
             [recipe.optimizer_of(m.candidate.optimizer, m.candidate.batch_size) for m in members],
         )
+        self._rates = [m.candidate.first_rates for m in members]
         drifts = [drift_match(recipe) for _ in members]
         self._drifts = None if drifts[0] is None else [d for d in drifts if d is not None]
         rows = train.select(self._selection).to(device)
@@ -113,7 +118,7 @@ class StackedRun:
         self.num_steps_planned = recipe.epochs * self._steps_per_epoch
         self.num_steps = self.num_rows = 0
         self._losses: list[Tensor] = []
-        self._curve: list[tuple[int, Tensor]] = []
+        self.curve: list[tuple[int, Tensor]] = []
         self.evaluation_seconds = 0.0
         self.train_seconds = time.perf_counter() - begin_s
         self.cpu_seconds = time.process_time() - begin_cpu_s
@@ -126,7 +131,41 @@ class StackedRun:
         self.train_seconds += time.perf_counter() - begin_s
         self.cpu_seconds += time.process_time() - begin_cpu_s
 
+    def state(self) -> dict[str, Any]:
+        """As `DistilledRun.state`, of all members."""
+        return {
+            "stack": self._stack.state_dict(),
+            "training": self._training.state_dict(),
+            "drifts": None if self._drifts is None else [d.state() for d in self._drifts],
+            "losses": self._losses,
+        } | {name: getattr(self, name) for name in PROGRESS}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """As `DistilledRun.load_state`, of as many members with the same seeds."""
+        self._stack.load_state_dict(state["stack"])
+        self._training.load_state_dict(state["training"])
+        for drift, own in zip(self._drifts or (), state["drifts"] or (), strict=True):
+            drift.load_state(own)
+        self._losses = list(state["losses"])
+        for name in PROGRESS:
+            setattr(self, name, state[name])
+
+    def _follow(self) -> None:
+        """Sets the rates that the candidates have here."""
+        candidates = [m.candidate for m in self.members]
+        rates = [c.rates_at(self.num_steps, self.num_steps_planned) for c in candidates]
+        if rates != self._rates:
+            self._rates = rates
+            self._training.set_optimizers(
+                [
+                    self._recipe.optimizer_of(r.applied_to(c.optimizer), c.batch_size)
+                    for r, c in zip(rates, candidates, strict=True)
+                ]
+            )
+            self._stack.set_dropout([r.dropout for r in rates])
+
     def _step(self) -> None:
+        self._follow()
         begin = self.num_steps % self._steps_per_epoch * self._batch_size
         part = slice(begin, begin + self._batch_size)
         target, weight, batch = self._target[part], self._weight[part], self._rows[part]
@@ -138,7 +177,7 @@ class StackedRun:
             self._close_point()
 
     def _close_point(self) -> None:
-        self._curve.append((self.num_rows, torch.stack(self._losses).mean(dim=0)))
+        self.curve.append((self.num_rows, torch.stack(self._losses).mean(dim=0)))
         self._losses = []
 
     @property
@@ -154,7 +193,7 @@ class StackedRun:
         if self._losses:
             self._close_point()
         curves = [
-            tuple((num_rows, float(losses[i])) for num_rows, losses in self._curve)
+            tuple((num_rows, float(losses[i])) for num_rows, losses in self.curve)
             for i in range(len(self.members))
         ]
         evaluations = [_judged(own, selected) for own in logits]

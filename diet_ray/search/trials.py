@@ -7,6 +7,7 @@ its process down, is reported against its name, and the others go on.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,15 +18,18 @@ import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
 from diet_ray.config import to_mapping
+from diet_ray.errors import ConfigError
 from diet_ray.models.catalogue import Candidate
-from diet_ray.search.group_trial import Outcome, Work, run_groups
+from diet_ray.search.group_trial import STORAGE_PREFIX, Outcome, Work, run_groups
 from diet_ray.search.groups import Group, groups
+from diet_ray.search.populations import Populations, PopulationTrial
 from diet_ray.search.proposals import Proposals
 from diet_ray.search.records import Records, TrialResult
 from diet_ray.search.resolution import Resolution, resolution
 from diet_ray.search.run_set import DistilledRows
 from diet_ray.search.workers import WorkersConfig
 from diet_ray.storage import Folder
+from diet_ray.training.config import Rates
 from diet_ray.training.full_runs import FullRuns
 
 
@@ -34,10 +38,12 @@ class SearchConfig:
     """How candidates are tried on a distilled dataset."""
 
     seeds: tuple[int, ...] = (0, 1)
-    scheduler: Literal["all", "asha"] = "all"
-    """`all` trains every candidate to the end; `asha` stops the weaker half at each report."""
+    scheduler: Literal["all", "asha", "pbt"] = "all"
+    """`all` trains every candidate to the end; `asha` stops the weaker half at each report; `pbt`
+    lets candidates that differ in rates alone go on from one another's weights, see `populations`.
+    """
     num_reports: int = 4
-    """With `asha`: how often a candidate is judged along its runs, the end included."""
+    """With `asha` and `pbt`: how often a candidate is judged along its runs, the end included."""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
@@ -94,7 +100,7 @@ def write_ranking(
     content = {key: getattr(found, key, None) for key in keys} | {
         "ranking": [
             {
-                "candidate": to_mapping(trial.candidate),
+                "candidate": to_mapping(trial.trained),
                 "mean_auc": trial.mean_auc,
                 "full_auc": None if full is None else full.mean_auc(trial.candidate.name),
                 "places": None if found is None else found.places[i],
@@ -121,12 +127,15 @@ def search(
 
     Candidates, whose names must be unique, are judged on the ranking slice of the evaluation rows.
     What is on record in `out` of the same rows, recipe and settings isn't done again. Raises
-    `ClusterError` if the cluster has too few CPUs, `OutputError` if `out` can't be written.
+    `ConfigError` for candidates that `pbt` can't take, `ClusterError` if the cluster has too few
+    CPUs, `OutputError` if `out` can't be written.
     """
     config = config or SearchConfig()
     begin_s = time.perf_counter()
     proposals = candidates if isinstance(candidates, Proposals) else None
     listed = () if isinstance(candidates, Proposals) else tuple(candidates)
+    if config.scheduler == "pbt":
+        _check_rates_are_free(proposals, listed)
     num_candidates = len(listed) if proposals is None else proposals.num_samples
     resolved = (workers or WorkersConfig()).resolve(num_candidates)
     device = "cuda" if resolved.use_gpu else "cpu"
@@ -141,7 +150,7 @@ def search(
     trials = dict(known)
 
     def on_outcome(outcome: Outcome) -> None:
-        trial = _trial(outcome)
+        trial = _trial(outcome, config)
         trials[outcome.candidate.name] = trial
         records.add(trial, before_s + time.perf_counter() - begin_s)
         if on_trial is not None:
@@ -158,8 +167,10 @@ def search(
         seeds=config.seeds,
         num_reports=config.reports,
         device=device,
+        num_threads=resolved.cpus_per_worker,
     )
-    _train(work, config, resolved, list(known.values()), on_outcome)
+    storage = None if out is None else Path(out)
+    _train(work, config, resolved, list(known.values()), on_outcome, storage)
     wall_seconds = before_s + time.perf_counter() - begin_s
     num_workers = resolved.num_workers or 1
     busy_s = sum(r.seconds for t in trials.values() for r in t.runs) / num_workers
@@ -178,6 +189,7 @@ def _train(
     workers: WorkersConfig,
     known: Sequence[TrialResult],
     on_outcome: Callable[[Outcome], None],
+    storage: Path | None,
 ) -> None:
     """All that isn't known; a candidate whose process died has that as its outcome."""
 
@@ -197,7 +209,16 @@ def _train(
     if not candidates:
         return
     alone: list[Group] = [((i,),) for i in range(len(candidates))]
-    if config.scheduler != "all":
+    if config.scheduler == "pbt":
+        own = replace(work, groups=alone)
+        scheduler = Populations(candidates)
+        for left in storage.glob(f"{STORAGE_PREFIX}*") if storage is not None else ():
+            # Of a search that was killed.
+            shutil.rmtree(left, ignore_errors=True)
+        lost = run_groups(
+            own, workers, scheduler, on_outcome, trial=PopulationTrial, storage=storage
+        )
+    elif config.scheduler != "all":
         # A scheduler stops trials, so that a trial is what it can stop.
         lost = run(replace(work, groups=alone))
     else:
@@ -214,11 +235,29 @@ def _train(
         on_outcome(Outcome(by_name[name], 0, reason))
 
 
-def _trial(outcome: Outcome) -> TrialResult:
+def _check_rates_are_free(proposals: Proposals | None, listed: Sequence[Candidate]) -> None:
+    if proposals is not None:
+        raise ConfigError(
+            "candidates: optuna: proposes candidates one after the other, and `pbt` trains them "
+            "together: take `random:`, or another scheduler"
+        )
+    if changing := next((c.name for c in listed if c.schedule), None):
+        raise ConfigError(
+            f"candidate `{changing}`: schedule: `pbt` is to find it: leave it out, or take another "
+            "scheduler"
+        )
+
+
+def _trial(outcome: Outcome, config: SearchConfig) -> TrialResult:
     candidate, result = outcome.candidate, outcome.result
+    schedule: tuple[Rates, ...] = ()
+    if config.scheduler == "pbt":
+        candidate, schedule = replace(candidate, schedule=()), candidate.schedule
     if isinstance(result, str):
         return TrialResult(candidate=candidate, runs=(), num_reports=0, error=result)
-    return TrialResult(candidate=candidate, runs=result, num_reports=outcome.num_reports)
+    return TrialResult(
+        candidate=candidate, runs=result, num_reports=outcome.num_reports, schedule=schedule
+    )
 
 
 def _scheduler(config: SearchConfig) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,25 @@ class OptimizerConfig:
             raise ValueError("learning_rate and epsilon must be above 0, weight_decay at least 0")
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise ValueError("beta1 and beta2 must lie in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What may change while a run goes on, from a share of its steps or rows on."""
+
+    begin: float
+    """From 0 to below 1."""
+    learning_rate: float
+    weight_decay: float = 0.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.begin < 1 or not 0 <= self.dropout < 1:
+            raise ValueError("begin and dropout must lie in [0, 1)")
+        self.applied_to(OptimizerConfig())
+
+    def applied_to(self, optimizer: OptimizerConfig) -> OptimizerConfig:
+        return replace(optimizer, learning_rate=self.learning_rate, weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,6 +56,13 @@ class DriftMatch:
         self._target_square = self._label_square = 0.0
         self._num_steps = 0
 
+    def state(self) -> tuple[float, float, int]:
+        """Running means and how many mini-batches they are of; for `load_state`."""
+        return self._target_square, self._label_square, self._num_steps
+
+    def load_state(self, state: tuple[float, float, int]) -> None:
+        self._target_square, self._label_square, self._num_steps = state
+
     @torch.no_grad()
     def factors(self, logit: Tensor, target: Tensor, label: Tensor) -> StepFactors:
         """For the mini-batch at hand: logits, targets and observed labels, (B,) each."""

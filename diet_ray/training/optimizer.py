@@ -75,6 +75,8 @@ class ClickOptimizer:
         self, rows: Tensor, gradient: Tensor, factor: float, reach: Reach | None
     ) -> None:
         table = self.model.table.weight
+        # Where a field has no columns, weights and moments that begin at zero stay there.
+        gradient = self.model.table.masked(gradient)
         flat = gradient.flatten(0, 1)
         touched, grad, place = sum_by_row(self._last, rows, flat, self._padding_rows)
         weight = table.index_select(0, touched)

@@ -41,6 +41,7 @@ from diet_ray.training.config import TrainConfig
 from diet_ray.training.loop import STEPS_PER_POINT, predict, rebatch
 from diet_ray.training.metrics import auc
 from diet_ray.training.optimizer import ClickOptimizer
+from diet_ray.training.rates import RateFollower
 
 CHECKPOINTS, MODEL = "checkpoints", "model.safetensors"
 _REPORT_EVERY_S = 0.5
@@ -283,6 +284,7 @@ class TrainPart:
         self._select = fields_of(work.candidate, work.log.features)
         self._proxy = Proxy(work.candidate, work.log.features, work.seed, device)
         self._proxy.model.train()
+        self._follow = RateFollower(work.candidate, self._proxy.optimizer)
         self._step = SharedStep(self._proxy.model, self._proxy.optimizer, peers)
         self._checkpoints = Checkpoints(Folder.at(work.out) / CHECKPOINTS)
         self.state = self._restored()
@@ -327,6 +329,8 @@ class TrainPart:
         for batch in rebatch((self._select(b) for b in stream), size):
             seed = self.work.seed + self.state.num_steps * self.peers.num_workers + self.peers.rank
             torch.manual_seed(seed)
+            planned = self.work.config.epochs * self.work.num_train_rows
+            self._follow(self.state.num_rows, planned)
             self._curve.add(len(batch), self._step(batch))
             before = self.state.row
             self.state = replace(

@@ -46,23 +46,43 @@ class StackedTraining:
     """
 
     def __init__(self, stack: ModelStack, optimizers: Sequence[OptimizerConfig]) -> None:
-        shared = {(o.beta1, o.beta2, o.epsilon) for o in optimizers}
-        if len(shared) > 1:
-            raise NotStackable("optimisers differ in more than learning rate and weight decay")
         self._stack = stack
-        self._optimizers = tuple(optimizers)
+        self.set_optimizers(optimizers)
         dense, table = stack.dense_weight, stack.table_weight
-        moments = torch.zeros_like(dense), torch.zeros_like(dense)
-        self._dense = list(zip(dense, *moments, strict=True))
+        self._moments = torch.zeros_like(dense), torch.zeros_like(dense)
+        self._dense = list(zip(dense, *self._moments, strict=True))
         """Of each model: weights, first and second moments, (D,)."""
         self._table_second = torch.zeros_like(table)
-        decays = [o.weight_decay for o in optimizers]
-        self._decays = table.new_tensor(decays).unsqueeze(1) if any(decays) else None
         self._last = torch.zeros(len(table), dtype=torch.int64, device=table.device)
         self._padding_rows = torch.tensor(stack.table.block_starts, device=table.device)
         self._num_steps = torch.zeros((), dtype=torch.float32, device=table.device)
         self._recorded: dict[int, Callable[..., Any]] = {}
         """By size of the mini-batch: one at most."""
+
+    def set_optimizers(self, optimizers: Sequence[OptimizerConfig]) -> None:
+        """From the next step on. Raises `NotStackable`."""
+        shared = {(o.beta1, o.beta2, o.epsilon) for o in optimizers}
+        if len(shared) > 1:
+            raise NotStackable("optimisers differ in more than learning rate and weight decay")
+        self._optimizers = tuple(optimizers)
+        decays = [o.weight_decay for o in optimizers]
+        table = self._stack.table_weight
+        self._decays = table.new_tensor(decays).unsqueeze(1) if any(decays) else None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Moments and the step count; not copied."""
+        first, second = self._moments
+        return {
+            "first": first,
+            "second": second,
+            "table_second": self._table_second,
+            "step": self._num_steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copies a state in."""
+        for name, value in self.state_dict().items():
+            value.copy_(state[name])
 
     @torch.no_grad()
     def gradients(
@@ -211,6 +231,7 @@ class StackedTraining:
         reach: Reach | None,
     ) -> None:
         stack, table = self._stack, self._stack.table_weight
+        gradient = stack.masked(gradient)
         flat = gradient.flatten(2).flatten(0, 1)
         touched, grad, place = sum_by_row(self._last, rows.flatten(), flat, self._padding_rows)
         weight = table.index_select(0, touched)

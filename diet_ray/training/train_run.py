@@ -34,7 +34,7 @@ from diet_ray.config import from_mapping, to_mapping
 from diet_ray.data.log import PreparedLog
 from diet_ray.documents import parse_json
 from diet_ray.errors import ClusterError, ConfigError, DietError, OutputError, describe
-from diet_ray.models.catalogue import Candidate, fields_of
+from diet_ray.models.catalogue import Candidate, completed, fields_of
 from diet_ray.progress import Progress
 from diet_ray.report import format as fmt
 from diet_ray.search.evaluation import Evaluation, evaluation_rows
@@ -169,6 +169,7 @@ def _claim(folder: Folder, about: dict[str, Any]) -> None:
         folder.write(_ABOUT, json.dumps(about, indent=1).encode())
         return
     found = _read(folder, _ABOUT)
+    found["candidate"] = completed(found.get("candidate"))
     settings = found.get("config")
     if not isinstance(settings, dict):
         raise OutputError(f"{folder}/{_ABOUT}: has no `config`; delete the folder")

@@ -109,6 +109,12 @@ def test_candidates_of_one_identity_are_one_model() -> None:
 def test_the_optimiser_is_the_candidates() -> None:
     chosen = candidate("lr", learning_rate=0.3, weight_decay=0.2)
     assert chosen.optimizer == OptimizerConfig(learning_rate=0.3, weight_decay=0.2)
+    adam = {"beta1": 0.5, "beta2": 0.9, "epsilon": 1e-4}
+    assert replace(chosen, **adam).optimizer == replace(chosen.optimizer, **adam)
+    for name, value in adam.items():
+        assert replace(chosen, **{name: value}).identity == chosen.identity.replace(
+            ")", f", {name}={value})"
+        )
 
 
 def test_a_class_of_ones_own() -> None:
@@ -155,6 +161,9 @@ def test_wrong_architectures(architecture: str, message: str) -> None:
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"weight_decay": -1.0}, "weight_decay"),
+        ({"beta1": 1.0}, "beta1"),
+        ({"beta2": -0.1}, "beta2"),
+        ({"epsilon": 0.0}, "epsilon"),
     ],
 )
 def test_wrong_settings(settings: dict[str, object], message: str) -> None:

@@ -57,6 +57,23 @@ def test_values_and_candidates_are_one_another() -> None:
     )
 
 
+def test_sizes_by_field_come_back_in_any_order() -> None:
+    choices = [{"user": 4, "item": 2}, {"user": 4}]
+    proposals = Proposals.of({**SPACE, "field_embedding_sizes": choices, "embedding_size": 4}, "x")
+    values = {
+        "architecture": '"dnn"',
+        "hidden_sizes": "[8]",
+        "learning_rate": 0.02,
+        "embedding_size": "4",
+        "batch_size": "128",
+        "field_embedding_sizes": '{"item": 2, "user": 4}',
+    }
+    assert values["field_embedding_sizes"] in proposals.tune_space()["field_embedding_sizes"]
+    candidate = proposals.candidate(values)
+    assert candidate.field_embedding_sizes == {"item": 2, "user": 4}
+    assert proposals.values(candidate) == values
+
+
 def test_draws_lie_in_the_space() -> None:
     space = Proposals.of(SPACE, "here").tune_space()
     assert {space["embedding_size"].sample() for _ in range(60)} == {2, 3, 4}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor
 
 from diet_ray.data.batch import Batch
@@ -87,3 +89,32 @@ def test_a_diverged_candidate_spares_its_neighbour() -> None:
     assert not isinstance(sound, str)
     assert isinstance(diverged, str)
     assert "not finite" in diverged
+
+
+@pytest.mark.parametrize("order", ["time", "shuffle"])
+@pytest.mark.parametrize("seeds", [(3, 4), (3,)])
+def test_runs_go_on_from_a_state(order: str, seeds: tuple[int, ...], tmp_path: Path) -> None:
+    """With dropout, drift and a loss curve, side by side or alone."""
+    recipe = Recipe(batch_share=1 / 8, order=order, dense_drift=0.5, bounded_table=True, epochs=7)
+    rows = replace(ROWS, recipe=recipe)
+    candidate = replace(CANDIDATES[2], dropout=0.3)
+    begun = RunSet([candidate], seeds, rows)
+    begun.advance(0.8)
+    torch.save(begun.state(), tmp_path / "state")
+    begun.advance(1.0)
+    (expected,) = begun.results()
+
+    resumed = RunSet([candidate], seeds, rows)
+    resumed.load_state(torch.load(tmp_path / "state", weights_only=True))
+    resumed.advance(1.0)
+    (found,) = resumed.results()
+    assert not isinstance(expected, str)
+    assert not isinstance(found, str)
+    for a, b in zip(expected, found, strict=True):
+        assert (a.evaluation, a.curve, a.num_steps, a.row_visits) == (
+            b.evaluation,
+            b.curve,
+            b.num_steps,
+            b.row_visits,
+        )
+        assert len(a.curve) == 2

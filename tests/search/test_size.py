@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from diet_ray.data.batch import FeatureSpec, SequenceSpec
@@ -23,5 +25,20 @@ FEATURES = FeatureSpec(
 def test_sizes_are_those_of_the_built_model(architecture: str) -> None:
     candidate = Candidate(name="c", architecture=architecture, embedding_size=8)
     size, model = model_size(candidate, FEATURES), build(candidate, FEATURES, seed=0)
-    assert size.table == model.table.weight.numel()
+    assert size.table == size.table_cells == model.table.weight.numel()
     assert size.dense + size.table == num_parameters(model)
+
+
+def test_smaller_fields_count_what_they_have_and_take_what_they_pad() -> None:
+    sizes = {"item": 3, "tags": 2}
+    for architecture, linear in (("deepfm", 1), ("dnn", 0)):
+        candidate = Candidate(
+            name="c", architecture=architecture, embedding_size=8, field_embedding_sizes=sizes
+        )
+        size, model = model_size(candidate, FEATURES), build(candidate, FEATURES, seed=0)
+        assert size.table == 50 * (8 + linear) + 70 * (3 + linear) + 9 * (2 + linear)
+        assert size.table_cells == model.table.weight.numel() == 129 * (8 + linear)
+        assert size.dense + size.table == num_parameters(model)
+        blind = replace(candidate, without_fields=("item",))
+        # What was watched has ids of its own then.
+        assert model_size(blind, FEATURES).table == (50 + 70) * (8 + linear) + 9 * (2 + linear)

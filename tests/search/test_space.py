@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
+from diet_ray.config import load_yaml
 from diet_ray.errors import ConfigError
 from diet_ray.models.catalogue import Candidate, default_candidates
 from diet_ray.search.space import Range, candidates_from
@@ -56,6 +58,39 @@ def test_a_flat_list_of_sizes_is_one_value() -> None:
     found = parse("grid: {architecture: [dnn], hidden_sizes: [128, 64], dropout: [0, 0.5]}")
     assert [c.hidden_sizes for c in found] == [(128, 64), (128, 64)]
     assert [c.name for c in found] == ["dnn-drop0", "dnn-drop0.5"]
+
+
+def test_sizes_by_field_are_one_value() -> None:
+    sizes = "[{}, {user: 4}, {user: 4, item: 8}]"
+    found = parse(f"grid: {{architecture: [dnn], field_embedding_sizes: {sizes}}}")
+    assert [c.name for c in found] == ["dnn-fields0", "dnn-fieldsuser=4", "dnn-fieldsitem=8+user=4"]
+    assert found[2].field_embedding_sizes == {"item": 8, "user": 4}
+    one = "{user: 4, item: 8}"
+    for space in (
+        f"grid: {{architecture: [dnn], field_embedding_sizes: {one}}}",
+        f"random: {{num_samples: 1, architecture: [dnn], field_embedding_sizes: {one}}}",
+        f"[{{architecture: dnn, field_embedding_sizes: {one}}}]",
+    ):
+        assert parse(space)[0].field_embedding_sizes == {"item": 8, "user": 4}
+    drawn = parse(
+        f"random: {{num_samples: 20, architecture: [dnn], field_embedding_sizes: {sizes}}}"
+    )
+    assert len(drawn) == 3
+
+
+def test_an_optimiser_is_searched() -> None:
+    found = parse("grid: {architecture: [dnn], beta1: [0.9, 0.5], epsilon: [1e-8, 1e-4]}")
+    assert [c.name for c in found][::3] == ["dnn-beta1=0.9-eps1e-08", "dnn-beta1=0.5-eps0.0001"]
+    drawn = parse("random: {num_samples: 5, architecture: [dnn], beta2: {low: 0.9, high: 0.999}}")
+    assert len({c.optimizer.beta2 for c in drawn}) == 5
+
+
+def test_the_example_of_sizes_names_fields_of_its_log() -> None:
+    folder = Path(__file__).parents[2] / "examples" / "kuairand"
+    found = parse(yaml.safe_dump(load_yaml(folder / "field_sizes.yaml")["candidates"]))
+    assert len(found) == 8
+    names = {f["name"] for f in load_yaml(folder / "schema.yaml")["fields"]}
+    assert {name for c in found for name in c.field_embedding_sizes} <= names
 
 
 RANDOM = """
@@ -154,6 +189,15 @@ def test_whole_numbers_are_drawn_as_often_at_the_ends() -> None:
                 }
             },
             "not a range",
+        ),
+        ([{"architecture": "dnn", "field_embedding_sizes": [4]}], "expected keys"),
+        (
+            [{"architecture": "dnn", "field_embedding_sizes": {"user": 4.5}}],
+            "field_embedding_sizes: user: expected a whole number",
+        ),
+        (
+            {"grid": {"architecture": ["dnn"], "field_embedding_sizes": {"user": 17}}},
+            "user: must lie from 1 to embedding_size, 16",
         ),
     ],
 )

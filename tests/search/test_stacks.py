@@ -96,9 +96,14 @@ def test_shapes_are_told_apart() -> None:
         replace(DNN, embedding_size=4),
         replace(DNN, without_fields=("age",)),
         replace(DNN, architecture="deepfm"),
+        replace(DNN, beta1=0.8),
+        replace(DNN, beta2=0.99),
+        replace(DNN, epsilon=1e-6),
     ]
+    # As wide, whatever they hold.
+    same.append(replace(DNN, field_embedding_sizes={"user": 2}))
     assert {shape(c) for c in same} == {shape(DNN)}
-    assert len({shape(c) for c in [DNN, *other]}) == 6
+    assert len({shape(c) for c in [DNN, *other]}) == 9
 
 
 def test_large_tables_limit_a_stack(monkeypatch: pytest.MonkeyPatch) -> None:
