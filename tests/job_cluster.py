@@ -8,7 +8,7 @@ import time
 from ray.cluster_utils import Cluster
 from ray.job_submission import JobSubmissionClient
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 POLL_S = 0.5
 
 
