@@ -25,10 +25,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# Tests that start Ray in one process, the others in two; 5: ARGS leave none of a kind.
+# Each process has a Ray cluster of its own; those that start one take whole files, as most of the
+# time goes into what a file's tests share. 5: ARGS leave none of a kind.
 test: $(STAMP)  ## Run the tests
 	$(VENV)/bin/python -m pytest -n 2 -m "not ray" $(ARGS) || [ $$? -eq 5 ]
-	$(VENV)/bin/python -m pytest -m ray $(ARGS) || [ $$? -eq 5 ]
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m ray $(ARGS) || [ $$? -eq 5 ]
 
 test-all: $(STAMP)  ## Run the tests, the slow ones too
 	DIET_SLOW_TESTS=1 DIET_CHAOS_CLUSTERS=1 $(MAKE) test

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: one small local Ray cluster for the whole session."""
+"""Fixtures shared by all tests: one small local Ray cluster for each process that tests."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+# Workers get as much of a core as the other process that tests; Ray would let them wait for it.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import pytest
 import torch
@@ -30,14 +32,13 @@ STARTS_RAY = ("benchmarks/", "test_jobs", "test_multi_node", "test_pool_nodes", 
 """Files that start Ray without the fixture."""
 
 
-SLOW = ("test_jobs", "test_tutorial", "test_api", "test_rollback", "commands/test_prepare")
+SLOW = ("test_api", "test_rollback", "commands/test_prepare")
 """Files that distil again and again: a minute or so each."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what starts Ray: that is run in one process, as two clusters on two cores take longer
-    side by side than one after the other."""
+    """Marks what starts Ray: that is run apart, a file in one process."""
     for item in items:
         by_itself = any(name in item.nodeid for name in STARTS_RAY)
         if by_itself or "ray_cluster" in getattr(item, "fixturenames", ()):

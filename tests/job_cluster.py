@@ -5,25 +5,30 @@ from __future__ import annotations
 import sys
 import time
 
-import ray
+from ray.cluster_utils import Cluster
 from ray.job_submission import JobSubmissionClient
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 POLL_S = 0.5
 
 
 def main() -> None:
-    context = ray.init(
-        address="local",
-        num_cpus=2,
-        object_store_memory=200 * 1024**2,
-        include_dashboard=True,
-        log_to_driver=False,
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 2,
+            "object_store_memory": 200 * 1024**2,
+            "include_dashboard": True,
+            # Any free ones. Ray's defaults are fixed, and the agent of whichever cluster comes
+            # second on a machine does without its server, so that its cluster never takes a job.
+            "dashboard_port": None,
+            "dashboard_agent_listen_port": 0,
+        },
     )
-    await_agent(JobSubmissionClient(f"http://{context.dashboard_url}"))
-    print(context.dashboard_url, flush=True)
+    await_agent(JobSubmissionClient(f"http://{cluster.webui_url}"))
+    print(cluster.webui_url, flush=True)
     sys.stdin.read()
-    ray.shutdown()
+    cluster.shutdown()
 
 
 def await_agent(client: JobSubmissionClient) -> None:

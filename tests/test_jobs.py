@@ -31,6 +31,9 @@ from diet_ray.models.dnn import DNN
 class Mine(DNN):
     pass
 """
+# The sample's rows up to the end of 8 April, and the beginning of the next day.
+NUM_ROWS, NUM_DAY_ROWS = 2849, 1000
+DAY = "2022-04-09.parquet"
 Submit = Callable[..., str]
 
 
@@ -77,15 +80,13 @@ def submit(dashboard: str, tmp_path_factory: pytest.TempPathFactory) -> Submit:
 
 @pytest.fixture(scope="module")
 def log(submit: Submit, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `prepare` makes of 2,000 rows as CSV."""
-    return prepared(submit, tmp_path_factory.mktemp("log"), first_row=0, num_rows=2000)
-
-
-def prepared(submit: Submit, folder: Path, first_row: int, num_rows: int) -> Path:
-    rows = pq.read_table(write_log(folder / "raw.parquet", first_row, num_rows))
+    """What `prepare` makes of a CSV, a file a day, of which the last lies apart, as `DAY`."""
+    folder = tmp_path_factory.mktemp("log")
+    rows = pq.read_table(write_log(folder / "raw.parquet", num_rows=NUM_ROWS + NUM_DAY_ROWS))
     pa_csv.write_csv(rows, folder / "raw.csv")
     printed = submit("prepare", "csv", folder / "raw.csv", folder / "log", "--schema", SCHEMA)
-    assert f"{num_rows:,} rows from {num_rows:,}" in printed
+    assert f"{len(rows):,} rows from {len(rows):,}" in printed
+    (folder / "log" / "log" / DAY).rename(folder / DAY)
     return folder / "log"
 
 
@@ -97,7 +98,7 @@ def run(submit: Submit, log: Path) -> Path:
     quick = SETTINGS | {k: prepared[k] for k in ("schema", "source")}
     config.write_text(yaml.safe_dump(quick))
     printed = submit("distill", "--config", config, "--out", log.parent / "run")
-    assert "80 slots" in printed
+    assert "114 slots" in printed
     return log.parent / "run"
 
 
@@ -108,7 +109,7 @@ def consistency(run: Path, printed: str) -> None:
 
 
 def score(run: Path, printed: str) -> None:
-    assert f"2,000 rows in {run / 'score' / 'scored' / 'scores'}" in printed
+    assert f"{NUM_ROWS:,} rows in {run / 'score' / 'scored' / 'scores'}" in printed
 
 
 def search(run: Path, printed: str) -> None:
@@ -117,7 +118,7 @@ def search(run: Path, printed: str) -> None:
 
 
 def train(run: Path, printed: str) -> None:
-    assert json.loads((run / "train" / "fm" / "train.json").read_text())["num_rows"] == 1600
+    assert json.loads((run / "train" / "fm" / "train.json").read_text())["num_rows"] == 2279
     assert "AUC" in printed
 
 
@@ -134,11 +135,10 @@ def test_a_job_of_a_run(check: Callable[[Path, str], None], submit: Submit, run:
     check(run, submit(check.__name__, run, *USES[check]))
 
 
-def test_update_adds_a_day(submit: Submit, run: Path, tmp_path: Path) -> None:
-    day = prepared(submit, tmp_path, first_row=2000, num_rows=1000)
+def test_update_adds_a_day(submit: Submit, run: Path) -> None:
     before = DistilledDataset.load(run / "distilled").manifest.num_rows_seen
-    submit("update", run, "--log", day / "log")
-    assert DistilledDataset.load(run / "distilled").manifest.num_rows_seen == before + 1000
+    submit("update", run, "--log", run.parent / DAY)
+    assert DistilledDataset.load(run / "distilled").manifest.num_rows_seen == before + NUM_DAY_ROWS
 
 
 def test_every_job_is_tried() -> None:

@@ -12,6 +12,7 @@ from diet_ray.distillation.run import distill
 from tests.kuairand import write_config, write_log
 
 ROOT = Path(__file__).parent.parent
+RUN_TIMEOUT_S = 480
 
 
 def test_two_nodes_give_the_bits_of_one(tmp_path: Path, ray_cluster: None) -> None:
@@ -27,7 +28,7 @@ def test_two_nodes_give_the_bits_of_one(tmp_path: Path, ray_cluster: None) -> No
         [sys.executable, ROOT / "tests" / "multi_node_run.py", two, tmp_path / "two"],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=RUN_TIMEOUT_S,
         env=environment,
         check=False,
     )

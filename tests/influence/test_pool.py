@@ -31,7 +31,7 @@ PROXY = Candidate(name="proxy", architecture="dnn", embedding_size=4, hidden_siz
 CONFIG = InfluenceConfig(num_scorers=1, batch_size=32, defensive_share=0.5)
 BUDGET = 12
 SEED = 5
-TIMEOUT_S = 60
+TIMEOUT_S = 300
 NUM_FAULT_RUNS = int(os.environ.get("DIET_FAULT_RUNS", "2"))
 
 

@@ -3,12 +3,11 @@
 Rows are checked value by value against the schema, sorted by time, and written a file a day. A
 Delta or Iceberg table is first written to Parquet by Ray Data, which needs the package `deltalake`
 or `pyiceberg`; an Iceberg table is named as `namespace.table` in the catalogue that pyiceberg's own
-configuration names.
+configuration calls `default`.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,12 +91,12 @@ def write_as_parquet(kind: str, table: str, schema: Schema, scratch: Path) -> st
 
     connect()
     folder = str(scratch / "table")
-    reader = {
-        "delta": ray.data.read_delta,
-        "iceberg": functools.partial(ray.data.read_iceberg, catalog_kwargs={}),
-    }[kind]
     try:
-        rows = reader(table)
+        rows = (
+            ray.data.read_delta(table)
+            if kind == "delta"
+            else ray.data.read_iceberg(table_identifier=table)
+        )
         rows.select_columns(list(schema.columns)).write_parquet(folder)
     except ImportError as e:
         raise ConfigError(f"{kind}: {one_line(e)}; install it beside the project") from None

@@ -104,6 +104,32 @@ def test_a_real_delta_table(tmp_path: Path) -> None:
     assert [r["user"] for r in log.rows] == ["a", "b"]
 
 
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_real_iceberg_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyiceberg")
+    pytest.importorskip("sqlalchemy", reason="the catalogue is a SQLite file")
+    # Pyiceberg reads its configuration when it is imported.
+    monkeypatch.setenv("PYICEBERG_CATALOG__DEFAULT__URI", f"sqlite:///{tmp_path}/catalogue.db")
+    monkeypatch.setenv("PYICEBERG_CATALOG__DEFAULT__WAREHOUSE", f"file://{tmp_path}/warehouse")
+    from pyiceberg.catalog import load_catalog
+
+    rows = pa.table(
+        {"at": [t for t, *_ in ROWS], "y": [y for _, y, *_ in ROWS], "u": ["b", "a"],
+         "price": [2.5, None], "tags": [["x", "y"], []], "more": [1, 2]}
+    )  # fmt: skip
+    catalogue = load_catalog()
+    catalogue.create_namespace("shop")
+    table = catalogue.create_table("shop.clicks", schema=rows.schema)
+    for i in range(len(rows)):
+        table.append(rows.slice(i, 1))
+    log = prepared_table("iceberg", "shop.clicks", tmp_path / "out")
+    assert [(r["label"], r["user"], r["tags"]) for r in log.rows] == [
+        (0, "a", []), (1, "b", ["x", "y"]),
+    ]  # fmt: skip
+    with pytest.raises(DataError, match=r"shop\.lost: can't be read as iceberg: .*shop\.lost"):
+        write_as_parquet("iceberg", "shop.lost", SCHEMA, tmp_path)
+
+
 def test_what_does_not_go_with_a_table_is_refused(tmp_path: Path) -> None:
     raw = str(csv(tmp_path))
     with pytest.raises(ConfigError, match="--label: the schema file names"):
