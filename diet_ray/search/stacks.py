@@ -105,6 +105,7 @@ class StackedRun:
             self._stack,
             [recipe.optimizer_of(m.candidate.optimizer, m.candidate.batch_size) for m in members],
         )
+        self._has_schedule = any(m.candidate.schedule for m in members)
         self._rates = [m.candidate.first_rates for m in members]
         drifts = [drift_match(recipe) for _ in members]
         self._drifts = None if drifts[0] is None else [d for d in drifts if d is not None]
@@ -152,6 +153,8 @@ class StackedRun:
 
     def _follow(self) -> None:
         """Sets the rates that the candidates have here."""
+        if not self._has_schedule:
+            return
         candidates = [m.candidate for m in self.members]
         rates = [c.rates_at(self.num_steps, self.num_steps_planned) for c in candidates]
         if rates != self._rates:

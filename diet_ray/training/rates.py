@@ -25,6 +25,8 @@ class RateFollower:
 
     def __call__(self, num_done: int, num_planned: int) -> None:
         """Before a step: so many of a run's steps or rows are done."""
+        if self._rates is not None and not self._candidate.schedule:
+            return
         rates = self._candidate.rates_at(num_done, num_planned)
         if rates != self._rates:
             self._rates = rates

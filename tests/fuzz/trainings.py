@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -46,7 +47,10 @@ def _read_checkpoint(folder: Path, _: Path) -> None:
             assert bool(torch.isfinite(model(random_batch(3))).all())
 
 
-_TRAINED = {"candidate": {}, "seed": 0, "log": "abc", "log_path": "x", "config": {"epochs": 1}}
+def _about() -> dict[str, Any]:
+    candidate = to_mapping(known_candidates()[0])
+    rest = {"seed": 0, "log": "abc", "log_path": "x", "config": {"epochs": 1}}
+    return {"candidate": candidate} | rest
 
 
 def _make_training(folder: Path) -> None:
@@ -74,7 +78,7 @@ def _make_training(folder: Path) -> None:
         loss_curve=((1.0, 0.7),),
     )
     (folder / "train.json").write_text(json.dumps(to_mapping(result)))
-    (folder / "run.json").write_text(json.dumps(_TRAINED))
+    (folder / "run.json").write_text(json.dumps(_about()))
 
 
 def _read_training(folder: Path, _: Path) -> None:
@@ -85,7 +89,7 @@ def _read_training(folder: Path, _: Path) -> None:
         assert state.row >= 0
         with decoding(name, ConfigError):
             small_proxies().lead.load_state(tensors)
-    train_run._claim(Folder.at(folder), _TRAINED)
+    train_run._claim(Folder.at(folder), _about())
     result = train_run._read_result(Folder.at(folder))
     train_run.print_trained(result, folder, quiet())
 
