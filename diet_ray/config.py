@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from diet_ray.documents import cut, load_json, parse_yaml, read_document, shown
+from diet_ray.documents import cut, load_json, parse_yaml, read_document, shown, suggestion
 from diet_ray.errors import ConfigError
 
 T = TypeVar("T")
@@ -50,9 +50,8 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
     values: dict[str, Any] = {}
     for key, value in mapping.items():
         if key not in fields:
-            near = difflib.get_close_matches(cut(str(key)), fields, n=1, cutoff=0.5)
-            known = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(fields)}"
-            raise ConfigError(f"{where}: unknown key `{cut(str(key))}`; {known}")
+            hint = suggestion(cut(str(key)), fields, "known keys")
+            raise ConfigError(f"{where}: unknown key `{cut(str(key))}`; {hint}")
         values[key] = _convert(hints[key], value, f"{where}: {key}", allows_nan)
     missing = [
         name

@@ -8,8 +8,9 @@ YAML is the safe kind (no tag makes an object), and aliases may not multiply wha
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,16 @@ def shown(value: object) -> str:
     except ValueError:
         # A whole number with more digits than Python prints.
         return f"a {type(value).__name__} of great length"
+
+
+def suggestion(name: str, known: Iterable[str], label: str = "known", cutoff: float = 0.5) -> str:
+    """For the end of a message on an unknown name: the nearest known one, or else all of them.
+
+    cutoff: how alike the nearest must be, from 0 to 1; see `difflib.get_close_matches`.
+    """
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    return f"did you mean `{near[0]}`?" if near else f"{label}: {', '.join(names)}"
 
 
 def cut(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,10 @@ def read_candidates(path: Path | None, *, searched: bool = False) -> Any:
 
 def named_candidate(name: str, known: Any) -> Any:
     """The one of that name. Raises `ConfigError`, which suggests the nearest."""
+    from diet_ray.documents import suggestion
+
     found = next((c for c in known if c.name == name), None)
     if found is None:
-        names = [c.name for c in known]
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-        hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(names)}"
+        hint = suggestion(name, [c.name for c in known], cutoff=0.4)
         raise ConfigError(f"--candidate: no candidate `{name}`; {hint}")
     return found

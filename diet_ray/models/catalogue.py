@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from dataclasses import dataclass, field, fields
@@ -15,7 +14,7 @@ from torch import nn
 from diet_ray.config import to_mapping
 from diet_ray.data.batch import FeatureSpec
 from diet_ray.data.selection import FieldSelection, select_fields
-from diet_ray.documents import cut
+from diet_ray.documents import cut, suggestion
 from diet_ray.errors import ConfigError
 from diet_ray.models.afm import AFM
 from diet_ray.models.autoint import AutoInt
@@ -242,9 +241,8 @@ def recommender_class(candidate: Candidate) -> type[Recommender]:
         return ARCHITECTURES[architecture]
     module, colon, name = architecture.partition(":")
     if not colon:
-        near = difflib.get_close_matches(cut(architecture).lower(), ARCHITECTURES, n=1, cutoff=0.4)
-        known = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(ARCHITECTURES)}"
-        raise ConfigError(f"{where}: unknown architecture `{cut(architecture)}`; {known}")
+        hint = suggestion(cut(architecture).lower(), ARCHITECTURES, cutoff=0.4)
+        raise ConfigError(f"{where}: unknown architecture `{cut(architecture)}`; {hint}")
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as e:
@@ -281,8 +279,7 @@ def _check_field_sizes(candidate: Candidate, features: FeatureSpec) -> None:
             raise ConfigError(
                 f"{where}: `{name}` shares the ids of `{targets[name]}`: give that one a size"
             )
-        near = difflib.get_close_matches(cut(name), known, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"fields with ids: {', '.join(known)}"
+        hint = suggestion(cut(name), known, "fields with ids")
         raise ConfigError(f"{where}: no field `{cut(name)}`; {hint}")
 
 

@@ -29,7 +29,6 @@ In a grid and in random draws a value that is no list (of values) and no range i
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import itertools
 import math
@@ -41,7 +40,7 @@ from typing import Any
 import numpy as np
 
 from diet_ray.config import from_mapping
-from diet_ray.documents import cut, shown
+from diet_ray.documents import cut, shown, suggestion
 from diet_ray.errors import ConfigError
 from diet_ray.models.catalogue import Candidate, default_candidates
 
@@ -110,9 +109,8 @@ def candidates_from(content: Any, where: str) -> tuple[Candidate, ...]:
     settings: list[tuple[str, dict[str, Any]]] = []
     for kind, value in content.items():
         if kind not in kinds:
-            raise ConfigError(
-                f"{where}: unknown key `{cut(str(kind))}`; {_suggest(str(kind), list(kinds))}"
-            )
+            hint = suggestion(cut(str(kind)), kinds, "known keys")
+            raise ConfigError(f"{where}: unknown key `{cut(str(kind))}`; {hint}")
         settings += kinds[kind](value, f"{where}: {kind}")
     _check_number(len(settings), where)
     if not settings:
@@ -224,9 +222,8 @@ def _checked_keys(content: Any, where: str, *besides: str) -> list[str]:
     fields = [f.name for f in dataclasses.fields(Candidate) if f.init and f.name != "name"]
     for key in content:
         if key not in fields and key not in besides:
-            raise ConfigError(
-                f"{where}: unknown key `{cut(str(key))}`; {_suggest(str(key), [*fields, *besides])}"
-            )
+            hint = suggestion(cut(str(key)), [*fields, *besides], "known keys")
+            raise ConfigError(f"{where}: unknown key `{cut(str(key))}`; {hint}")
     if "architecture" not in content:
         raise ConfigError(f"{where}: missing key `architecture`")
     return [key for key in content if key not in besides]
@@ -280,8 +277,3 @@ def readable_name(candidate: Candidate, varying: list[str]) -> str:
             text = "x".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
         parts.append(_ABBREVIATIONS[field] + (text or "0"))
     return "-".join(parts)
-
-
-def _suggest(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(cut(key), known, n=1, cutoff=0.5)
-    return f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from diet_ray.data.raw.start import Start, start_of
@@ -18,6 +17,7 @@ from diet_ray.data.sources.public import (
     tmall,
 )
 from diet_ray.data.sources.public.adapter import Adapter, Files
+from diet_ray.documents import suggestion
 from diet_ray.errors import ConfigError, DataError
 
 ADAPTERS = {
@@ -33,9 +33,7 @@ def adapter(name: str, others: Sequence[str] = ()) -> Adapter:
     if name in ADAPTERS:
         return ADAPTERS[name]
     known = [*ADAPTERS, *others]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
-    raise ConfigError(f"no source `{name}`; {hint}")
+    raise ConfigError(f"no source `{name}`; {suggestion(name, known, cutoff=0.4)}")
 
 
 def starts_of(path: str) -> list[Start]:
