@@ -192,7 +192,7 @@ class Ours:
         self.log, self.dataset = rows.log, rows.dataset
         self.evaluation = evaluation_rows(rows.log, EVALUATION_ROWS)
         dataset = rows.dataset
-        self.rows = TrainingRows(dataset.batch(), dataset.targets(), dataset.weights.float())
+        self.rows = TrainingRows.of(dataset)
 
     def __call__(self, candidate: Candidate, seed: int, arm: str) -> Figures:
         if arm == "full":

@@ -68,7 +68,7 @@ def distil(log: PreparedLog, config: DistillConfig, out: Path) -> Distilled:
         _distil(log, config, folder)
     dataset = DistilledDataset.load(folder / "distilled")
     return Distilled(
-        train=TrainingRows(dataset.batch(), dataset.targets(), dataset.weights.float()),
+        train=TrainingRows.of(dataset),
         recipe=dataset.recipe,
         teacher=torch.from_numpy(np.load(folder / "teacher.npy")),
         row_fraction=dataset.row_fraction,

@@ -69,11 +69,7 @@ class ExportRows:
 
     def splits(self) -> Iterator[tuple[str, Iterable[TrainingRows]]]:
         """Every split's name and its rows, a part at a time."""
-        distilled = self.dataset
-        yield (
-            "train",
-            [TrainingRows(distilled.batch(), distilled.targets(), distilled.weights.float())],
-        )
+        yield "train", [TrainingRows.of(self.dataset)]
         evaluation = evaluation_rows(self.log, self.num_evaluation_rows)
         yield "valid", [_observed(evaluation.batch[: evaluation.num_ranking])]
         yield "test", [_observed(evaluation.batch[evaluation.num_ranking :])]

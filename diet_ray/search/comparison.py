@@ -64,7 +64,7 @@ def search_run(
     if evaluation_error is not None:
         evaluation_rows = _rows_enough(run, log, evaluation_rows, evaluation_error, console)
     rows = DistilledRows(
-        train=_training_rows(dataset),
+        train=TrainingRows.of(dataset),
         features=log.features,
         recipe=dataset.recipe,
         evaluation=take_evaluation_rows(log, evaluation_rows),
@@ -107,7 +107,7 @@ def compare_run(
     log = PreparedLog.open(str(run.log))
     manifest = load_json(run.distilled / "manifest.json")
     distilled = DistilledSet(
-        train=_training_rows(dataset),
+        train=TrainingRows.of(dataset),
         features=dataset.features,
         recipe=dataset.recipe,
         num_bytes=dataset.manifest.num_bytes.total,
@@ -145,10 +145,6 @@ def compare_run(
     print_summary(report, console)
     console.print(f"Report: {page}", soft_wrap=True)
     return report
-
-
-def _training_rows(dataset: DistilledDataset) -> TrainingRows:
-    return TrainingRows(dataset.batch(), dataset.targets(), dataset.weights.float())
 
 
 def _rows_enough(

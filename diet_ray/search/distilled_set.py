@@ -26,7 +26,7 @@ class DistilledSet:
     @classmethod
     def of(cls, dataset: DistilledDataset, *, distill_seconds: float) -> DistilledSet:
         return cls(
-            train=TrainingRows(dataset.batch(), dataset.targets(), dataset.weights.float()),
+            train=TrainingRows.of(dataset),
             features=dataset.features,
             recipe=dataset.recipe,
             num_bytes=dataset.manifest.num_bytes.total,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ray
 import torch
@@ -80,6 +80,9 @@ class Outcome:
 
 class GroupTrial(tune.Trainable):
     """Trains the sets of a group, one after the other; a step takes a set to its next report."""
+
+    by_turns: ClassVar[bool] = False
+    """Whether trials wait for one another at each report, and so have to be saved."""
 
     def setup(self, config: dict[str, Any], *, work: Work) -> None:
         torch.set_num_threads(work.num_threads)
@@ -164,8 +167,8 @@ def run_groups(
 ) -> dict[str, str]:
     """Trains all groups, or as many candidates as are to be proposed.
 
-    A `trial` that can be saved, which trials that wait for one another are, needs `storage` that
-    all nodes see where the cluster has several; what is written there is removed at the end.
+    A `trial` that goes on by turns needs `storage` that all nodes see where the cluster has
+    several; what is written there is removed at the end.
 
     Returns the names of candidates that died with their process, and why. `on_outcome` is called in
     this thread, once a candidate, when it is finished or stopped. `known` are earlier proposals,
@@ -180,8 +183,8 @@ def run_groups(
         search_alg = optuna_search(work.proposals, known)
         num_samples = work.proposals.num_samples - len(known)
     num_cpus, max_trials = workers.cpus_per_worker, workers.num_workers
-    if trial is not GroupTrial:
-        # All take part at once, by turns.
+    if trial.by_turns:
+        # All take part at once.
         num_cpus, max_trials = _cpus_by_turns(workers), None
     trainable = tune.with_resources(
         tune.with_parameters(trial, work=work),

@@ -45,6 +45,8 @@ class PopulationTrial(GroupTrial):
     Its configuration holds the candidate's number as that of a group, and the rates to come.
     """
 
+    by_turns = True
+
     def _begin(self, config: dict[str, Any]) -> None:
         super()._begin(config)
         ((self._listed,),) = self._sets

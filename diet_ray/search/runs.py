@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +36,10 @@ from diet_ray.training.optimizer import ClickOptimizer
 from diet_ray.training.rates import RateFollower
 from diet_ray.training.recipe import Recipe
 
+if TYPE_CHECKING:
+    # Workers that train its rows do without it.
+    from diet_ray.memory.dataset import DistilledDataset
+
 FORWARD_SHARE = 1.0 / 3.0
 """A forward pass over a row against a training visit: no backward pass, no update."""
 
@@ -59,6 +63,11 @@ class TrainingRows:
     batch: Batch
     target: Tensor
     weight: Tensor
+
+    @classmethod
+    def of(cls, dataset: DistilledDataset) -> TrainingRows:
+        """The slots of a distilled dataset."""
+        return cls(dataset.batch(), dataset.targets(), dataset.weights.float())
 
     def __len__(self) -> int:
         return len(self.batch)

@@ -105,7 +105,6 @@ class StackedRun:
             self._stack,
             [recipe.optimizer_of(m.candidate.optimizer, m.candidate.batch_size) for m in members],
         )
-        self._has_schedule = any(m.candidate.schedule for m in members)
         self._rates = [m.candidate.first_rates for m in members]
         drifts = [drift_match(recipe) for _ in members]
         self._drifts = None if drifts[0] is None else [d for d in drifts if d is not None]
@@ -153,9 +152,9 @@ class StackedRun:
 
     def _follow(self) -> None:
         """Sets the rates that the candidates have here."""
-        if not self._has_schedule:
-            return
         candidates = [m.candidate for m in self.members]
+        if not any(c.schedule for c in candidates):
+            return
         rates = [c.rates_at(self.num_steps, self.num_steps_planned) for c in candidates]
         if rates != self._rates:
             self._rates = rates

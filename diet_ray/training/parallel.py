@@ -325,12 +325,12 @@ class TrainPart:
 
     def _train_epoch(self) -> None:
         every, size = self.work.config.checkpoint_every_rows, self.work.batch_size
+        num_planned = self.work.config.epochs * self.work.num_train_rows
         stream = training_rows(self.work.log, self.state.row, self.work.num_train_rows, self.device)
         for batch in rebatch((self._select(b) for b in stream), size):
             seed = self.work.seed + self.state.num_steps * self.peers.num_workers + self.peers.rank
             torch.manual_seed(seed)
-            planned = self.work.config.epochs * self.work.num_train_rows
-            self._follow(self.state.num_rows, planned)
+            self._follow(self.state.num_rows, num_planned)
             self._curve.add(len(batch), self._step(batch))
             before = self.state.row
             self.state = replace(

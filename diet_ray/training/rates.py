@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from diet_ray.models.catalogue import Candidate
 from diet_ray.models.layers import set_dropout
-from diet_ray.training.config import OptimizerConfig, Rates
+from diet_ray.training.config import OptimizerConfig
 from diet_ray.training.optimizer import ClickOptimizer
 
 
@@ -19,13 +19,14 @@ class RateFollower:
         optimizer: ClickOptimizer,
         rescaled: Callable[[OptimizerConfig], OptimizerConfig] = lambda config: config,
     ) -> None:
-        """`rescaled` makes of the candidate's optimiser the one that the run takes."""
+        """`rescaled` makes of the candidate's optimiser the one that the run takes, as `optimizer`
+        and its model have been made: at the candidate's own rates."""
         self._candidate, self._optimizer, self._rescaled = candidate, optimizer, rescaled
-        self._rates: Rates | None = None
+        self._rates = candidate.first_rates
 
     def __call__(self, num_done: int, num_planned: int) -> None:
         """Before a step: so many of a run's steps or rows are done."""
-        if self._rates is not None and not self._candidate.schedule:
+        if not self._candidate.schedule:
             return
         rates = self._candidate.rates_at(num_done, num_planned)
         if rates != self._rates:
