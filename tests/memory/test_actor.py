@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -89,11 +90,19 @@ def test_an_actor_lost_for_good_is_a_cluster_error(ray_cluster: None, tmp_path: 
     again.close()
 
 
-def test_an_actor_that_doesn_t_answer_is_a_cluster_error(client: MemoryClient) -> None:
+def test_an_actor_that_doesn_t_answer_is_a_cluster_error(
+    client: MemoryClient, tmp_path: Path
+) -> None:
     client.begin()
-    impatient = MemoryClient(client.folder, click_schema(), timeout_s=0.0)
-    with pytest.raises(ClusterError, match="didn't answer within 0 s"):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    # Whoever reads from a pipe that no one writes to waits.
+    stuck = actor_of(client).__ray_call__.remote(lambda actor: pipe.read_text())
+    impatient = MemoryClient(client.folder, click_schema(), timeout_s=0.1)
+    with pytest.raises(ClusterError, match=r"didn't answer within 0\.1 s"):
         impatient.slots()
+    pipe.write_text("go on")
+    assert ray.get(stuck) == "go on"
 
 
 def test_names_tell_folders_apart(tmp_path: Path) -> None:
