@@ -8,8 +8,9 @@ Prints one JSON object. What is compared is compared within a run:
 
 - `kernels`: rows a second of all-parameter gradient norms over those of `torch.func`, of dattri
   (where `--dattri` says it is installed, see `benchmarks.scoring.dattri_norms`) and of a forward
-  pass, and of last-layer norms over a forward pass; by model, `with_history` for a second set of
-  fields. On one thread, by its CPU time, by turns.
+  pass, and of last-layer norms over a forward pass; and, where there is a C++ compiler, of norms
+  compiled; by model, `with_history` for a second set of fields. On one thread, by its CPU time, by
+  turns.
 - `slots`: seconds of the lists of most helpful and harmful rows over those of a forward pass.
 - `pipeline`: rows a second of `score_log` over those of a plain loop in as many processes, its
   start-up, its gain from a second core, and the growth of its memory from a log to one four times

@@ -305,8 +305,10 @@ def test_score_trains_along_the_log_of_a_configuration(
 ) -> None:
     write_log(tmp_path / "log.parquet", num_rows=2000)
     config, out = write_config(tmp_path), tmp_path / "out"
-    command = ("score", config, "--out", out, "--scores", "loss,adam_self_influence")
+    # No batch is whole, so that nothing is compiled.
+    command = ("score", config, "--out", out, "--scores", "loss,adam_self_influence", "--compile")
     assert diet(*command, "--train", "2", "--candidate", "fm") == 0
+    assert json.loads((out / "scored" / "score.json").read_text())["config"]["compile"] is True
     assert len(list((out / "checkpoints").iterdir())) == 2
     table = pds.dataset(out / "scored" / "scores").to_table()
     assert len(table) == 2000

@@ -2,11 +2,12 @@
 
 One thread, one batch, one model; each contender works on chunks of the size that is best for it.
 Those that write out every row's gradient get the batch's first rows only, as their speed doesn't
-depend on how many there are.
+depend on how many there are. Norms compiled are held against a forward pass as it is and compiled.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.influence.gradients import last_layer_squared_norm, row_gradients, squared_norm
 from diet_ray.models.base import Recommender
 from diet_ray.models.catalogue import Candidate, build, core_candidates
+from diet_ray.scoring.compiled import CompiledScorer
 
 CHUNK_SIZES = (1_024, 4_096, 16_384)
 WHOLE_CHUNK_SIZES = (1, 2, 8, 32)
@@ -31,7 +33,11 @@ RATIOS = {
     "full_norm_vs_dattri": ("full", "dattri"),
     "full_norm_vs_forward": ("full", "forward"),
     "last_layer_vs_forward": ("last_layer", "forward"),
+    "compiled_norm_vs_full_norm": ("compiled", "full"),
+    "compiled_norm_vs_forward": ("compiled", "forward"),
+    "compiled_norm_vs_compiled_forward": ("compiled", "compiled_forward"),
 }
+COMPILED_CHUNK_SIZE = 4_096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +113,18 @@ def measure(
             ("forward", forward),
         )
     }
+    if shutil.which("g++"):
+        contenders |= {
+            name: Contender(
+                run=CompiledScorer(f, COMPILED_CHUNK_SIZE, exact=True),
+                num_rows=len(batch),
+                chunk_sizes=(COMPILED_CHUNK_SIZE,),
+            )
+            for name, f in (
+                ("compiled", lambda rows: {"full": full_norms(model, rows)}),
+                ("compiled_forward", lambda rows: {"loss": forward(model, rows)}),
+            )
+        }
     contenders |= {
         name: Contender(run=f, num_rows=whole_rows, chunk_sizes=WHOLE_CHUNK_SIZES)
         for name, f in whole.items()

@@ -52,6 +52,12 @@ def score(
     precision: Annotated[
         str, typer.Option(help="float32, bfloat16 or float16: of the passes; sums are float32.")
     ] = "float32",
+    compile_scores: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the scores first: worth its seconds on a long log."
+        ),
+    ] = False,
     on_bad_shard: Annotated[
         str, typer.Option(help="`fail`, or `skip`: leave out and name what can't be read.")
     ] = "fail",
@@ -77,6 +83,7 @@ def score(
         "validation_rows": validation_rows,
         "top": top,
         "precision": precision,
+        "compile": compile_scores,
         "on_bad_shard": on_bad_shard,
         "num_scorers": "auto" if scorers is None else scorers,
         "max_scorers": max_scorers,

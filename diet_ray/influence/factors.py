@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diet_ray.recording import recording
+
 _MAX_BLOCK_NUMBERS = 1 << 24
 """Numbers of one intermediate result; bounds memory where a gradient is multiplied out."""
 
@@ -216,19 +218,26 @@ def _squared_norm_by_row(rows: Tensor, gradient: Tensor, meeting: tuple[int, ...
     total = square_sum(gradient)
     if not meeting:
         return total
+    if recording():
+        # Which rows repeat an id is not to be asked, so all are taken for such.
+        return square_sum(_added_up(rows, gradient))
     ids = _sorted(rows[:, list(meeting)])
     repeats = (ids[:, 1:] == ids[:, :-1]) & (ids[:, 1:] >= 0)
     found = repeats.any(1).nonzero()[:, 0]
     if len(found):
-        apart = gradient[found]
-        ids, order = rows[found].sort(dim=1, stable=True)
-        order = order.unsqueeze(2).expand_as(apart)
-        group = torch.nn.functional.pad((ids[:, 1:] != ids[:, :-1]).cumsum(1), (1, 0))
-        together = torch.zeros_like(apart).scatter_add_(
-            1, group.unsqueeze(2).expand_as(apart), apart.gather(1, order)
-        )
-        total[found] = square_sum(together)
+        total[found] = square_sum(_added_up(rows[found], gradient[found]))
     return total
+
+
+def _added_up(rows: Tensor, gradient: Tensor) -> Tensor:
+    """(B, P, width): sums over the places that gathered the same row, in as many first places."""
+    ids, order = rows.sort(dim=1, stable=True)
+    group = torch.nn.functional.pad((ids[:, 1:] != ids[:, :-1]).cumsum(1), (1, 0))
+    return torch.zeros_like(gradient).scatter_add_(
+        1,
+        group.unsqueeze(2).expand_as(gradient),
+        gradient.gather(1, order.unsqueeze(2).expand_as(gradient)),
+    )
 
 
 def _sorted(x: Tensor) -> Tensor:

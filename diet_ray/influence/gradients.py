@@ -27,6 +27,7 @@ from diet_ray.influence.coverage import coverage_of, differentiate
 from diet_ray.influence.factors import Factor, Gathered, square_sum
 from diet_ray.influence.fallback import row_by_row
 from diet_ray.models.base import TABLE_WEIGHT, EmbeddingTable, Recommender
+from diet_ray.recording import recording
 
 Reach = Literal["last_layer", "embedding", "all"]
 
@@ -96,7 +97,7 @@ def _row_gradients(model: Recommender, batch: Batch, target: Tensor, reach: Reac
             gradient, *_ = differentiate(logit, [gathered, *capture.leaves])
         padding = is_padding(model.table, rows)
         # On a GPU asking costs more than doing.
-        if padding.is_cuda or bool(padding.any()):
+        if padding.is_cuda or recording() or bool(padding.any()):
             gradient.masked_fill_(padding.unsqueeze(2), 0.0)
         gradient = model.table.masked(gradient)
         if coverage is not None:

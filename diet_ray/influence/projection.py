@@ -11,6 +11,7 @@ projections", arXiv 2003.05101. Signs come from a hash, so that no matrix as lon
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from torch import Tensor
 from diet_ray.influence.factors import Entries, Factor, Gathered, Outer
 from diet_ray.influence.gradients import RowGradients
 from diet_ray.influence.hashing import mix, stream_key
+
+_MAX_KEPT = 1024
+"""Matrices of signs, each as large as a layer's inputs by K: two a parameter."""
 
 
 def project(gradients: RowGradients, num_features: int, seed: int) -> Tensor:
@@ -36,26 +40,32 @@ def project(gradients: RowGradients, num_features: int, seed: int) -> Tensor:
 def _project(factor: Factor, num_features: int, key: int) -> Tensor:
     if isinstance(factor, Outer):
         num_outputs, num_inputs = factor.shape
-        inputs = factor.input @ _signs(num_inputs, num_features, key, factor.input)
-        outputs = factor.output @ _signs(num_outputs, num_features, ~key, factor.output)
+        inputs = factor.input @ _signs_like(factor.input, num_inputs, num_features, key)
+        outputs = factor.output @ _signs_like(factor.output, num_outputs, num_features, ~key)
         return (inputs * outputs).sum(1)
     if isinstance(factor, Entries):
         entries = factor.gradient.flatten(1)
-        return entries @ _signs(entries.shape[1], num_features, key, entries)
+        return entries @ _signs_like(entries, entries.shape[1], num_features, key)
     assert isinstance(factor, Gathered)
     width = factor.gradient.shape[2]
     total = factor.gradient.new_zeros(len(factor.rows), num_features)
-    columns = _signs(width, num_features, ~key, factor.gradient)
+    columns = _signs_like(factor.gradient, width, num_features, ~key)
     for p in range(factor.rows.shape[1]):
         signs = _hashed_signs(factor.rows[:, p], num_features, key, factor.gradient.dtype)
         total += signs * (factor.gradient[:, p] @ columns)
     return total
 
 
-def _signs(num_rows: int, num_features: int, key: int, like: Tensor) -> Tensor:
+def _signs_like(x: Tensor, num_rows: int, num_features: int, key: int) -> Tensor:
+    return _signs(num_rows, num_features, key, x.device, x.dtype)
+
+
+@lru_cache(_MAX_KEPT)
+def _signs(
+    num_rows: int, num_features: int, key: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
     """(num_rows, K) of ±1."""
-    index = torch.arange(num_rows, device=like.device)
-    return _hashed_signs(index, num_features, key, like.dtype)
+    return _hashed_signs(torch.arange(num_rows, device=device), num_features, key, dtype)
 
 
 def _hashed_signs(index: Tensor, num_features: int, key: int, dtype: torch.dtype) -> Tensor:

@@ -47,6 +47,8 @@ class ScoreConfig(PoolConfig):
     """Rows scored at once; batches are cut within a shard."""
     precision: Precision = "float32"
     """Of the forward and backward pass; norms and products add up in float32."""
+    compile: bool = False
+    """Whether whole batches are scored by a compiled program, see `diet_ray.scoring.compiled`."""
     on_bad_shard: Literal["fail", "skip"] = "fail"
     """Whether a shard that can't be read or scored ends the run, or is left out and named; rows
     that `validation` and `leverage` refer to are then taken from the others."""

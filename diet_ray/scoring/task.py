@@ -17,6 +17,7 @@ from diet_ray.data.log import PreparedLog, Shard
 from diet_ray.errors import DataError
 from diet_ray.influence.coverage import declare_fallback
 from diet_ray.models.catalogue import Candidate, build
+from diet_ray.scoring.compiled import CompiledScorer
 from diet_ray.scoring.config import RowScore, ScoreConfig
 from diet_ray.scoring.row_scores import RowScorer, ScoredModel
 from diet_ray.scoring.shard_file import write_shard
@@ -88,18 +89,23 @@ class ScoreTask:
         self._computing = threading.Lock()
         self._scoring = scoring = load()
         self._train_stages = {stage.index for stage in scoring.log.train_stages}
-        self._scorer = RowScorer(
+        config = scoring.config
+        scorer: Callable[[Batch], dict[RowScore, Tensor]] = RowScorer(
             [packed.unpack(scoring.log, self._device) for packed in scoring.models],
-            scoring.config.scores,
-            num_features=scoring.config.feature_size,
-            seed=scoring.config.seed,
+            config.scores,
+            num_features=config.feature_size,
+            seed=config.seed,
             whitening=(
                 None
                 if scoring.whitening is None
                 else torch.tensor(scoring.whitening, device=self._device)
             ),
-            precision=scoring.config.precision,
+            precision=config.precision,
         )
+        if config.compile:
+            exact = config.precision == "float32"
+            scorer = CompiledScorer(scorer, config.batch_size, exact=exact)
+        self._scorer = scorer
 
     def __call__(self, shard: Shard) -> bytes:
         """Raises `DataError` naming the shard if it can't be read or a score isn't finite."""

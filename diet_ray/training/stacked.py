@@ -11,12 +11,12 @@ from torch.nn.functional import softplus
 
 from diet_ray.data.batch import Batch
 from diet_ray.models.stack import ModelStack, NotStackable
+from diet_ray.recording import record
 from diet_ray.training.config import OptimizerConfig
 from diet_ray.training.drift import NO_FACTORS, DriftMatch, StepFactors
 from diet_ray.training.loop import click_loss
 from diet_ray.training.optimizer import fused_adam, sum_by_row, table_adam
 from diet_ray.training.reach import Reach, bounded, reach_of
-from diet_ray.training.step_graph import record
 
 TOLERANCE = 1e-3
 """Of the first step's logits and gradients, relative to the largest of them."""

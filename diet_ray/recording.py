@@ -1,8 +1,9 @@
-"""A training step as a straight line of tensor operations, recorded once and replayed.
+"""A function of tensors as a straight line of tensor operations, recorded once and replayed.
 
 On mini-batches of a few dozen rows, a step's time is the time to call operations, not to do them:
 modules, the autograd engine and `vmap` cost several times what the arithmetic does. Recorded with
-its backward pass for one size of mini-batch, the same step is one list of operations.
+its backward pass for one size of mini-batch, the same step is one list of operations; and one that
+a compiler takes as it is, hooks and gradients and all.
 
 `make_fx` records too, but takes a second to load in every process and ten times as long to record.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +29,13 @@ _OVERLOADS_ALONE = ("index", "index_put")
 _SHARES_MEMORY = (_ATEN.detach.default, _ATEN.alias.default)
 _BY_VALUE = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
+_here = threading.local()
+
+
+def recording() -> bool:
+    """Whether this thread's operations are being recorded, so that no value may be asked for."""
+    return getattr(_here, "recording", False)
+
 
 def record(
     function: Callable[..., Sequence[Tensor]], arguments: Sequence[Tensor]
@@ -38,8 +47,12 @@ def record(
     Call the result within `torch.no_grad()`.
     """
     recorder = _Recorder(arguments)
-    with recorder:
-        outputs = function(*arguments)
+    _here.recording = True
+    try:
+        with recorder:
+            outputs = function(*arguments)
+    finally:
+        _here.recording = False
     graph = recorder.graph
     graph.output(tuple(recorder.node(o) for o in outputs))
     _simplify(graph)
@@ -74,6 +87,9 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         self._refuse_values(func, args)
         result = func(*args, **kwargs)
+        if not isinstance(result, (Tensor, tuple, list)):
+            # Of shapes and types, which don't change.
+            return result
         node = self.graph.call_function(
             func, tree_map(self.node, args), tree_map(self.node, kwargs)
         )

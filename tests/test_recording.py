@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from diet_ray.training.step_graph import record
+from diet_ray.recording import record
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor]:
