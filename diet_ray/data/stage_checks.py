@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from scipy.stats import binom
+from scipy.special import bdtr, bdtrc
 
 from diet_ray.data.intake import IntakeConfig
 from diet_ray.data.log import Stage
@@ -66,8 +66,9 @@ def shifted(positive: int, rows: int, positive_before: int, rows_before: int, li
         return False
     odds = positive_before / negative_before
     low, high = odds / limit, odds * limit
-    too_few = binom.cdf(positive, rows, low / (1 + low)) < _CHANCE
-    too_many = binom.sf(positive - 1, rows, high / (1 + high)) < _CHANCE
+    # The binomial distribution and its complement; scipy.stats takes a second to import.
+    too_few = bdtr(positive, rows, low / (1 + low)) < _CHANCE
+    too_many = bdtrc(positive - 1, rows, high / (1 + high)) < _CHANCE
     return bool(too_few or too_many)
 
 
