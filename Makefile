@@ -13,7 +13,7 @@ help:  ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "PYTHON=…  the interpreter, 3.11 or newer (found: $(or $(PYTHON),none))"
-	@echo "ARGS=…    passed on to pytest or diet demo, e.g. make test ARGS='tests/data -x'"
+	@echo "ARGS=…    passed on to what a target runs, e.g. make test ARGS='tests/data -x'"
 	@echo "pip's own variables apply to the set-up, e.g. PIP_EXTRA_INDEX_URL for CPU-only torch wheels"
 
 setup: $(STAMP)  ## Create .venv and install the project and its pinned dependencies

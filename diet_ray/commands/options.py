@@ -28,7 +28,7 @@ Candidates = Annotated[
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option(help="Training processes; default: one for each CPU.", min=1)
+    int | None, typer.Option(help="Training processes; default: one for each GPU, or CPU.", min=1)
 ]
 EvaluationRows = Annotated[
     int, typer.Option(help="Rows of the test tail that every run is judged on.", min=4)

@@ -36,7 +36,12 @@ def score(
         ),
     ] = None,
     train: Annotated[
-        int, typer.Option(help="Train along the log first, and keep so many checkpoints.", min=0)
+        int,
+        typer.Option(
+            help="Train along the log first, and keep so many checkpoints; at least "
+            "1 where PATH is a configuration and there is no --checkpoint.",
+            min=0,
+        ),
     ] = 0,
     candidates: Annotated[
         Path | None, typer.Option(help="YAML file that says what --candidate is.")
@@ -62,7 +67,11 @@ def score(
         str, typer.Option(help="`fail`, or `skip`: leave out and name what can't be read.")
     ] = "fail",
     scorers: Annotated[
-        int | None, typer.Option(help="Scorers to begin with; default: all free CPUs or GPUs.")
+        int | None,
+        typer.Option(
+            help="Scorers to begin with; default: one for each free CPU but one, four "
+            "for each free GPU."
+        ),
     ] = None,
     max_scorers: Annotated[int | None, typer.Option(help="Scorers to grow to.")] = None,
     address: Address = None,

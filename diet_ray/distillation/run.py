@@ -38,6 +38,7 @@ from diet_ray.distillation.proxy import Proxies
 from diet_ray.distillation.stream import StreamState
 from diet_ray.documents import load_json
 from diet_ray.errors import ClusterError, ConfigError, DataError, OutputError
+from diet_ray.influence.config import POOL_KEYS
 from diet_ray.influence.pool import ScoringPool
 from diet_ray.memory.actor import MemoryClient
 from diet_ray.memory.dataset import DistilledDataset
@@ -144,12 +145,17 @@ def _claim(run: RunFolder, config: DistillConfig) -> bool:
         raise OutputError(
             f"{run.path}: is distilled already: choose another --out, or add rows by `diet update`"
         )
+    # What may differ counts from now on, in later updates too.
+    Folder.at(run.path).write(run.config.name, json.dumps(wanted, indent=1).encode())
     return False
 
 
 def _identity(config: DistillConfig) -> dict[str, Any]:
-    """What makes a run another one: all but who watches it and what is kept of it."""
-    return {k: v for k, v in to_mapping(config).items() if k not in ("loggers", "kept_stages")}
+    """What makes a run another one: all but who watches it, on how many actors it runs and what is
+    kept of it."""
+    settings = {k: v for k, v in to_mapping(config).items() if k not in ("loggers", "kept_stages")}
+    influence = {k: v for k, v in settings["influence"].items() if k not in POOL_KEYS}
+    return settings | {"influence": influence}
 
 
 def _first_difference(a: Any, b: Any, where: str = "") -> str | None:

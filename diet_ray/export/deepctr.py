@@ -18,7 +18,7 @@ LOSSES = (
     "weights become repetitions: its `fit` takes none",
     "targets outside [0, 1] are clipped",
     "metrics while training: they want hard labels, so `fit` with `verbose=0`",
-    "the recipe's drift factors (β and ε can be set on the optimiser that `compile` takes)",
+    "the recipe's drift factors",
 )
 USAGE = """```python
 import json
@@ -42,7 +42,7 @@ def load(folder, embedding_dim=8):
 columns, split = load(FOLDER)
 inputs, target = split("train")
 # model = deepctr_torch.models.DeepFM(columns, columns)
-# model.compile("adam", "binary_crossentropy")
+# model.compile("adam", "binary_crossentropy")  # or a torch optimiser, its rates as above
 # model.fit(inputs, target, epochs=1, shuffle=False, verbose=0)
 ```
 """

@@ -65,7 +65,8 @@ stands for. Numeric fields are standardised.
 
 Epochs: {recipe.epochs}. Order: {recipe.order}. Mini-batches of {recipe.batch_share:.4g} times the
 size that you would take on the full log; learning rate and weight decay {pace:.3g} times as large.
-No early stopping: `valid` has to judge.
+Where the library lets you set them: Adam's 1 − β {recipe.steps_per_step:.3g} times as large (β at
+least 0), its ε divided by {pace:.3g}. No early stopping: `valid` has to judge.
 
 {usage}
 ## What this format loses

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 Score = Literal["error", "last_layer", "embedding", "gradient", "full"]
@@ -39,6 +39,10 @@ class PoolConfig:
             raise ValueError("shards_in_flight must be at least 1, or auto")
         if self.start_timeout_s <= 0:
             raise ValueError("start_timeout_s must be above 0")
+
+
+POOL_KEYS = frozenset(f.name for f in fields(PoolConfig))
+"""Settings that change no score and no slot."""
 
 
 @dataclass(frozen=True, kw_only=True)

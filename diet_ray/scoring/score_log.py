@@ -25,6 +25,7 @@ from diet_ray.config import to_mapping
 from diet_ray.data.log import PreparedLog, Shard
 from diet_ray.documents import parse_json
 from diet_ray.errors import DataError, OutputError
+from diet_ray.influence.config import POOL_KEYS
 from diet_ray.influence.shard_pool import ShardPool
 from diet_ray.models.catalogue import completed
 from diet_ray.progress import Progress
@@ -41,18 +42,7 @@ SCORES = "scores"
 _ABOUT, _SUMMARY = "score.json", "summary.json"
 _NAMES = "checkpoint_names"
 """For the reader alone: a file may move."""
-_POOL_KEYS = frozenset(
-    {
-        "num_scorers",
-        "max_scorers",
-        "cpus_per_scorer",
-        "gpus_per_scorer",
-        "shards_in_flight",
-        "start_timeout_s",
-        "on_bad_shard",
-    }
-)
-"""Settings that change no score."""
+_CHANGES_NO_SCORE = POOL_KEYS | {"on_bad_shard"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +153,7 @@ def _about(
         "checkpoints": [
             {"candidate": to_mapping(c.candidate), "sha256": _digest(c)} for c in checkpoints
         ],
-        "config": {k: v for k, v in settings.items() if k not in _POOL_KEYS},
+        "config": {k: v for k, v in settings.items() if k not in _CHANGES_NO_SCORE},
         _NAMES: [c.name for c in checkpoints],
     }
 

@@ -18,8 +18,8 @@ RESOLUTION_SDS = 2.0
 """A difference of means is resolved beyond this many standard errors √(2 / S) · seed SD.
 
 It is about the noise of distilled runs alone. How a ranking moves from the set to the log is no
-matter of seeds: of the pairs beyond 2 standard errors, 94 % were in the order of full runs on six
-logs, 90 % on the worst, and farther thresholds did no better (docs/results.md).
+matter of seeds: of the pairs beyond 2 standard errors, 92 % were in the order of full runs on seven
+logs, 88 % on the worst (docs/results.md).
 """
 
 

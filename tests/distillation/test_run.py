@@ -1,0 +1,29 @@
+"""A run's folder is one configuration's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from diet_ray.distillation.config import load_distill_config
+from diet_ray.distillation.run import RunFolder, _claim, load_run_config
+from diet_ray.errors import OutputError
+from tests.kuairand import write_config, write_log
+
+
+def test_what_may_differ_between_two_calls_counts_from_the_second_on(tmp_path: Path) -> None:
+    write_log(tmp_path / "log.parquet")
+    config = load_distill_config(write_config(tmp_path))
+    run = RunFolder(tmp_path / "run")
+    assert _claim(run, config)
+    fewer = replace(config.influence, num_scorers=1, cpus_per_scorer=1.0)
+    assert not _claim(run, replace(config, kept_stages=5, influence=fewer))
+    assert load_run_config(run).kept_stages == 5
+    assert load_run_config(run).influence.num_scorers == 1
+    with pytest.raises(OutputError, match="a run with another `seed`"):
+        _claim(run, replace(config, seed=config.seed + 1))
+    with pytest.raises(OutputError, match=r"a run with another `influence\.score`"):
+        _claim(run, replace(config, influence=replace(config.influence, score="error")))
+    assert load_run_config(run).kept_stages == 5
