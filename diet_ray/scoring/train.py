@@ -38,10 +38,10 @@ def train_checkpoints(
     paths = {int(i): folder / f"stage-{stages[i].index:05d}.safetensors" for i in kept}
     if not all(path.exists() for path in paths.values()):
         _train(log, candidate, paths, seed)
-    found = tuple(Checkpoint.load(path, log.features) for path in paths.values())
-    if any(c.candidate != candidate for c in found):
-        raise ConfigError(f"{folder}: holds checkpoints of another candidate: choose another --out")
-    return found
+    try:
+        return tuple(Checkpoint.load(path, log.features, candidate) for path in paths.values())
+    except ConfigError as e:
+        raise ConfigError(f"{e}, or choose another --out") from None
 
 
 def _train(log: PreparedLog, candidate: Candidate, paths: dict[int, Path], seed: int) -> None:

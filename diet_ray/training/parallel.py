@@ -396,7 +396,8 @@ class TrainPart:
         best, features = self.state.best_epoch, self.work.log.features
         trained = self._trained()
         if best is not None:
-            trained = Checkpoint.load(self._checkpoints.best(best), features)
+            # Named, as its code may be the user's own, which no file may call up by itself.
+            trained = Checkpoint.load(self._checkpoints.best(best), features, self.work.candidate)
         model = trained.model(features).to(self.device)
         evaluation = None
         if self.work.rows is not None:

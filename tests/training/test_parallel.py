@@ -343,6 +343,18 @@ def test_early_stop_keeps_the_best_epoch(tmp_path: Path, log: PreparedLog) -> No
         assert torch.equal(value, expected[best - 1][1][key]), key
 
 
+class Own(LR):
+    """A model of somebody's own."""
+
+
+def test_early_stop_of_a_model_of_ones_own(tmp_path: Path, log: PreparedLog) -> None:
+    work = work_of(log, tmp_path, EARLY)
+    own = replace(work.candidate, architecture=f"{__name__}:Own")
+    assert alone(replace(work, candidate=own)).state.best_epoch is not None
+    kept = Checkpoint.load(tmp_path / MODEL, log.features, own)
+    assert isinstance(kept.model(log.features), Own)
+
+
 class BreaksOff(PreparedLog):
     """Raises at the n-th shard that is read."""
 
