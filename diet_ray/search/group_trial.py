@@ -20,7 +20,7 @@ import ray
 import torch
 from ray import tune
 
-from diet_ray.errors import describe
+from diet_ray.errors import ConfigError, describe
 from diet_ray.models.catalogue import Candidate
 from diet_ray.search.groups import Group
 from diet_ray.search.proposals import Proposals, optuna_search
@@ -30,6 +30,8 @@ from diet_ray.search.workers import WorkersConfig
 
 STORAGE_PREFIX = "diet-search-"
 """Of folders that last as long as a search."""
+_MIN_PENDING_TRIALS = 200
+"""Tune's own default, on nodes of up to 180 CPUs."""
 _TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -146,9 +148,18 @@ class _Listener(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         cause = trial.get_pickled_error() or trial.get_error() or "its process died"
         text = describe(cause) if isinstance(cause, BaseException) else str(cause)
-        for candidate in itertools.chain(*self._work.sets(trial.config)):
-            if candidate.name not in self._finished:
-                self.lost[candidate.name] = text.strip().splitlines()[-1][:500]
+        for name in self._names(trial):
+            if name not in self._finished:
+                self.lost[name] = text.strip().splitlines()[-1][:500]
+
+    def _names(self, trial: Any) -> list[str]:
+        proposals = self._work.proposals
+        try:
+            return [c.name for c in itertools.chain(*self._work.sets(trial.config))]
+        except ConfigError:
+            # A proposal whose values don't go together is no candidate.
+            assert proposals is not None
+            return [f"{proposals.architecture(trial.config['values'])}-{trial.trial_id}"]
 
     def _finish(self, trial_id: str) -> None:
         for outcome in self._latest.pop(trial_id, []):
@@ -186,6 +197,10 @@ def run_groups(
     if trial.by_turns:
         # All take part at once.
         num_cpus, max_trials = _cpus_by_turns(workers), None
+        # Tune creates no more trials than this ahead, and those that aren't there can't be waited
+        # for.
+        num_pending = max(_MIN_PENDING_TRIALS, len(work.groups))
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(num_pending)
     trainable = tune.with_resources(
         tune.with_parameters(trial, work=work),
         {"cpu": num_cpus} | ({"gpu": 1} if workers.use_gpu else {}),
@@ -217,7 +232,9 @@ def run_groups(
 def _cpus_by_turns(workers: WorkersConfig) -> int:
     """CPUs to ask for so that no more trials than workers run at once; on one node, as a trial."""
     num_cpus = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
-    share = sum(num_cpus) // (workers.num_workers or 1)
+    num_workers = workers.num_workers or 1
+    # Enough that one trial more wouldn't fit, as far as whole CPUs can say it.
+    share = min(sum(num_cpus) // (num_workers + 1) + 1, sum(num_cpus) // num_workers)
     return max(workers.cpus_per_worker, min(share, max(num_cpus)))
 
 

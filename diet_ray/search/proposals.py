@@ -63,16 +63,28 @@ class Proposals:
         own = to_mapping(candidate)
         found = {}
         for key, source in self.sources.items():
-            value = own[key]
             if isinstance(source, Range):
-                if not source.low <= value <= source.high:
+                if not source.low <= own[key] <= source.high:
                     return None
-                found[key] = value
+                found[key] = own[key]
             else:
-                found[key] = _text(value)
-                if found[key] not in [_text(choice) for choice in source]:
+                choice = next((c for c in source if _with(own, key, c) == candidate), None)
+                if choice is None:
                     return None
+                found[key] = _text(choice)
         return found
+
+    def architecture(self, values: Mapping[str, Any]) -> str:
+        """Of values drawn from `tune_space`, even if they make no candidate."""
+        return str(json.loads(values["architecture"]))
+
+
+def _with(own: Mapping[str, Any], key: str, choice: Any) -> Candidate | None:
+    """A candidate with one value as it is written in a file: `1e-3` is text there, 0 no float."""
+    try:
+        return from_mapping(Candidate, {**own, key: choice}, "candidates: optuna")
+    except ConfigError:
+        return None
 
 
 def _text(value: Any) -> str:

@@ -62,12 +62,21 @@ class RunSet:
 
     def results(self) -> list[tuple[RunResult, ...] | str]:
         """Of each candidate: its runs in the order of the seeds, or the first error among them."""
-        found: dict[Member, RunResult | str] = dict(self._errors)
+        found: dict[Member, RunResult | str] = {}
+        runs: list[StackedRun | DistilledRun] = []
         for run in self._runs:
             if isinstance(run, StackedRun):
-                judged = run.results(self._rows.evaluation)
+                try:
+                    judged = run.results(self._rows.evaluation)
+                except Exception as e:
+                    runs += self._alone(run, e)
+                    continue
                 found |= dict(zip(run.members, judged, strict=True))
-            else:
+            runs.append(run)
+        self._runs = runs
+        found |= self._errors
+        for run in runs:
+            if isinstance(run, DistilledRun):
                 found[Member(run.candidate, run.seed)] = self._judged(run)
         outcomes: list[tuple[RunResult, ...] | str] = []
         for candidate in self._candidates:

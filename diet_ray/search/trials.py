@@ -169,7 +169,8 @@ def search(
         device=device,
         num_threads=resolved.cpus_per_worker,
     )
-    storage = None if out is None else Path(out)
+    # Ray takes a relative path for a URI without a scheme.
+    storage = None if out is None else Path(out).absolute()
     _train(work, config, resolved, list(known.values()), on_outcome, storage)
     wall_seconds = before_s + time.perf_counter() - begin_s
     num_workers = resolved.num_workers or 1

@@ -159,8 +159,14 @@ def train_full(
 
 
 def cost(candidate: Candidate, log: PreparedLog) -> float:
-    """What orders runs, longest first: parameters beside the table, steps breaking ties."""
-    return model_size(candidate, log.features).dense + 1.0 / candidate.batch_size
+    """What orders runs, longest first: parameters beside the table, steps breaking ties.
+
+    0 if the model can't be built, which its run will tell.
+    """
+    try:
+        return model_size(candidate, log.features).dense + 1.0 / candidate.batch_size
+    except Exception:
+        return 0.0
 
 
 def run_file(
@@ -218,11 +224,15 @@ def _train(
         try:
             while (message := ray.get(board.next_outcome.remote())) is not None:
                 spec, outcome = specs[message[0]], message[1]
-                if "error" in outcome:
-                    name = spec.candidate.name
-                    keep(spec, RunFailure(name=name, seed=spec.seed, error=outcome["error"]))
-                else:
-                    keep(spec, results.from_json(outcome))
+                try:
+                    if "error" in outcome:
+                        name = spec.candidate.name
+                        keep(spec, RunFailure(name=name, seed=spec.seed, error=outcome["error"]))
+                    else:
+                        keep(spec, results.from_json(outcome))
+                except Exception as e:
+                    # What comes later may find the storage in order again.
+                    trouble.append(e)
         except BaseException as e:
             trouble.append(e)
 

@@ -18,6 +18,7 @@ from diet_ray.models.base import HeadOutput
 from diet_ray.models.catalogue import Candidate
 from diet_ray.models.layers import Dropout
 from diet_ray.models.lr import LR
+from diet_ray.search.group_trial import _cpus_by_turns
 from diet_ray.search.populations import populations
 from diet_ray.search.proposals import Proposals
 from diet_ray.search.records import TrialResult
@@ -141,7 +142,24 @@ def test_members_that_end_early_hold_no_one_up(ray_cluster: None) -> None:
     assert {t.num_reports for t in found.ranking} == {3}
 
 
-def test_a_search_goes_on_where_it_stood(ray_cluster: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cpus", "num_workers", "asked"), [([16], 1, 9), ([2], 2, 1), ([4], 3, 1), ([8, 8], 3, 5)]
+)
+def test_no_more_trials_at_once_than_workers(
+    cpus: list[int], num_workers: int, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": float(n)}} for n in cpus]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    assert _cpus_by_turns(WorkersConfig(num_workers=num_workers, cpus_per_worker=1)) == asked
+
+
+def test_a_search_goes_on_where_it_stood(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where people say `runs/clicks`.
+    monkeypatch.chdir(tmp_path.parent)
+    out = Path(tmp_path.name)
+
     class Killed(Exception):
         pass
 
@@ -151,10 +169,10 @@ def test_a_search_goes_on_where_it_stood(ray_cluster: None, tmp_path: Path) -> N
     config, workers = replace(PBT, seeds=(0,), num_reports=2), WorkersConfig(num_workers=1)
     candidates = [replace(FM, name="alone"), *with_rates(DNN, 0.01, 0.02)]
     with pytest.raises(ray.tune.TuneError, match="Killed"):
-        search(candidates, ROWS, config, workers, tmp_path, on_trial=stop)
+        search(candidates, ROWS, config, workers, out, on_trial=stop)
     (kept,) = (tmp_path / "trials.jsonl").read_text().splitlines()
     (tmp_path / "diet-search-left").mkdir()
-    found = search(candidates, ROWS, config, workers, tmp_path)
+    found = search(candidates, ROWS, config, workers, out)
     lines = (tmp_path / "trials.jsonl").read_text().splitlines()
     assert lines[0] == kept
     names = [json.loads(x)["candidate"]["name"] for x in lines]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray.tune
 
 from diet_ray.errors import ConfigError
 from diet_ray.models.catalogue import Candidate
+from diet_ray.search.group_trial import Work, _Listener
 from diet_ray.search.proposals import Proposals
 from diet_ray.search.space import candidates_from
 from diet_ray.search.trials import SearchConfig, search
@@ -72,6 +74,48 @@ def test_sizes_by_field_come_back_in_any_order() -> None:
     candidate = proposals.candidate(values)
     assert candidate.field_embedding_sizes == {"item": 2, "user": 4}
     assert proposals.values(candidate) == values
+
+
+def test_values_may_be_spelt_as_a_file_spells_them() -> None:
+    proposals = Proposals.of({**SPACE, "learning_rate": ["1e-3", 1], "dropout": [0, 0.5]}, "here")
+    values = {
+        "architecture": '"dnn"',
+        "hidden_sizes": "[8]",
+        "learning_rate": '"1e-3"',
+        "embedding_size": 3,
+        "batch_size": "128",
+        "dropout": "0",
+    }
+    assert proposals.values(proposals.candidate(values)) == values
+
+
+def test_a_proposal_that_is_no_candidate_is_told_and_passed_over() -> None:
+    sizes = {"field_embedding_sizes": [{"user": 4}]}
+    proposals = Proposals.of({**SPACE, **sizes}, "here")
+    work = Work(
+        groups=(),
+        candidates=(),
+        proposals=proposals,
+        rows=ROWS,
+        seeds=(0,),
+        num_reports=1,
+        device="cpu",
+        num_threads=1,
+    )
+    values = {key: d.sample() for key, d in proposals.tune_space().items()} | {"embedding_size": 2}
+    with pytest.raises(ConfigError) as raised:
+        proposals.candidate(values)
+    trial = SimpleNamespace(
+        trial_id="t1",
+        config={"values": values},
+        get_pickled_error=lambda: raised.value,
+        get_error=lambda: None,
+    )
+    listener = _Listener(work, lambda outcome: None)
+    listener.on_trial_error(0, [], trial)
+    ((name, reason),) = listener.lost.items()
+    assert name == f"{json.loads(values['architecture'])}-t1"
+    assert "field_embedding_sizes" in reason
 
 
 def test_draws_lie_in_the_space() -> None:

@@ -118,3 +118,22 @@ def test_runs_go_on_from_a_state(order: str, seeds: tuple[int, ...], tmp_path: P
             b.row_visits,
         )
         assert len(a.curve) == 2
+
+
+class ChoosyLater(LR):
+    """Looks at values once it is judged, so that it trains side by side and is judged alone."""
+
+    def head(self, gathered: Tensor, batch: Batch) -> HeadOutput:
+        if not self.training and bool((gathered > 99).any()):
+            raise AssertionError
+        return super().head(gathered, batch)
+
+
+def test_what_can_not_be_judged_side_by_side_is_judged_alone() -> None:
+    candidate = Candidate(name="later", architecture=f"{__name__}:ChoosyLater", batch_size=128)
+    runs = RunSet([candidate], (3, 4), ROWS)
+    runs.advance(1.0)
+    assert [type(r) for r in runs._runs] == [StackedRun]
+    (found,) = runs.results()
+    assert not isinstance(found, str)
+    assert [r.evaluation for r in found] == [alone(candidate, s).evaluation for s in (3, 4)]

@@ -79,6 +79,26 @@ def test_longer_runs_cost_more() -> None:
     assert costs == sorted(costs, reverse=True)
 
 
+def test_what_can_not_be_built_is_told_by_its_run() -> None:
+    assert cost(dataclasses.replace(CANDIDATES[0], without_fields=("nowhere",)), LOG) == 0.0
+
+
+def test_a_result_that_can_not_be_kept_spares_those_that_come_later(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    seen: list[RunResult | RunFailure] = []
+
+    def fail_once(outcome: RunResult | RunFailure) -> None:
+        seen.append(outcome)
+        if len(seen) == 1:
+            raise OSError("the disk is full")
+
+    workers = WorkersConfig(num_workers=1)
+    with pytest.raises(OSError, match="the disk is full"):
+        train_full(CANDIDATES[:1], (0, 1), LOG, ROWS, CONFIG, tmp_path, workers, fail_once)
+    assert [r.seed for r in seen] == [0, 1]
+
+
 def test_a_broken_result_file_counts_as_missing(tmp_path: Path) -> None:
     folder = Folder.at(tmp_path)
     assert read_result(folder, "a.json") is None
