@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +25,9 @@ from diet_ray.training.drift import DriftMatch
 from diet_ray.training.loop import fit, predict, train_step
 from diet_ray.training.optimizer import ClickOptimizer
 from diet_ray.training.stacked import StackedTraining
+from tests.distillation.small_log import small_log
+from tests.distillation.test_pipeline import make_config
+from tests.distillation.test_pipeline import run as distil
 from tests.influence.influence_model import FEATURES, random_batch
 from tests.influence.per_row import network, random_weights, with_moderate_logits
 from tests.scoring.test_row_scores import BOUNDS, SCORES, scored_model, scorer, single, whitening_of
@@ -168,3 +172,10 @@ def test_proxies_predict_and_go_on_as_on_a_cpu() -> None:
         found.append((logit, other.predict(stages[0])))
     for cpu, gpu in zip(*found, strict=True):
         assert_close(gpu, cpu, rtol=1e-3, atol=1e-4)
+
+
+def test_slots_are_refined_beside_proxies_on_a_gpu(tmp_path: Path) -> None:
+    _, state = distil(
+        small_log(tmp_path / "log"), tmp_path / "memory", make_config(), device="cuda"
+    )
+    assert all(r.refinement_loss_after is not None for r in state.records)

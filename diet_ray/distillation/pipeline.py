@@ -144,6 +144,7 @@ class Distiller:
         self._epoch = position.epoch
         self._next_slot = position.next_slot
         self._watcher = watcher
+        self._budgets = slot_budgets(log, config)
 
     def run(self, stages: Sequence[Stage]) -> None:
         """Distils `stages`, in order."""
@@ -251,10 +252,13 @@ class Distiller:
         """
         config = self.config
         sampler = StageSampler(stage.first_row, stage.num_rows, config.retained_rows, config.seed)
-        proposed = config.budget.proposed(self.state.rows_seen, stage.num_rows)
-        share = min(MAX_HELD_OUT, config.held_out_factor * proposed / stage.num_rows)
+        num_slots = self._budgets[stage.index]
+        share = min(MAX_HELD_OUT, config.held_out_factor * num_slots / stage.num_rows)
         rows = np.arange(stage.first_row, stage.first_row + stage.num_rows, dtype=np.int64)
         held_out = torch.from_numpy(first_drawn(config.seed, rows, share))
+        if bool(held_out.all()):
+            # There is no training on nothing.
+            held_out[-1] = False
 
         def on_batch(batch: Batch) -> None:
             sampler(batch)

@@ -83,10 +83,12 @@ def distill(config: DistillConfig, path: Path, console: Console | None = None) -
             if not (run.log / "log.json").exists():
                 _prepare(run, config, console)
             return _distil_remaining(run, config, console, observers)
-    except (ClusterError, ConfigError, DataError):
+    except (ClusterError, ConfigError, DataError) as e:
         # What is wrong with log, configuration or cluster shows before the first commit. Any other
         # error leaves the run: its storage may answer later, or another driver have taken it over.
-        if is_new and not Snapshots(Folder.at(run.memory) / "stages").stages():
+        # So does a cluster that fails once the log is prepared, which may have taken hours.
+        is_prepared = (run.log / "log.json").exists() and isinstance(e, ClusterError)
+        if is_new and not is_prepared and not Snapshots(Folder.at(run.memory) / "stages").stages():
             shutil.rmtree(run.path)
         raise
 

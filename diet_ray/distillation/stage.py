@@ -7,6 +7,7 @@ that the one before left.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -136,7 +137,7 @@ def refine_slots(
         batch,
         content,
         residual_share * _column(table, "_residual"),
-        [*starts, fresh],
+        [*(_on_cpu(start) for start in starts), fresh],
         stage_rows.batch,
         None if retained is None else retained.batch,
         config.refinement,
@@ -163,3 +164,10 @@ def refine_slots(
 
 def _column(table: pa.Table, name: str) -> Tensor:
     return torch.from_numpy(table[name].to_numpy().copy())
+
+
+def _on_cpu(model: Recommender) -> Recommender:
+    """The model, or a copy of one on a GPU: slots are too few rows to pay for going there."""
+    if model.table.weight.device.type == "cpu":
+        return model
+    return copy.deepcopy(model).cpu()

@@ -77,6 +77,9 @@ def _prepared(settings: DistillConfig, out: Path, console: Console | None) -> Pr
         "source": to_mapping(settings.source),
         "schema": to_mapping(schema),
         "stages": to_mapping(settings.stages),
+        "intake": to_mapping(settings.intake),
+        # Of checkpoints that are trained along the log.
+        "seed": settings.seed,
     }
     folder = Folder.at(out)
     if not folder.exists("log/log.json"):
@@ -92,7 +95,8 @@ def _prepared(settings: DistillConfig, out: Path, console: Console | None) -> Pr
             )
     elif not folder.exists(_ORIGIN) or load_json(out / _ORIGIN) != origin:
         raise OutputError(
-            f"{out}: holds a log of another source, schema or stages: choose another --out"
+            f"{out}: holds a log of another source, schema, stages, intake or seed: choose "
+            "another --out"
         )
     return PreparedLog.open(str(out / "log"))
 

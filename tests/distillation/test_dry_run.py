@@ -8,6 +8,7 @@ import pytest
 from diet_ray.data.schema import Schema
 from diet_ray.data.sources.open import open_source
 from diet_ray.distillation import dry_run
+from diet_ray.distillation.budget import BudgetConfig
 from diet_ray.distillation.config import DistillConfig, load_distill_config
 from diet_ray.distillation.dry_run import (
     BASE_BYTES,
@@ -81,3 +82,12 @@ def test_the_log_s_first_rows_are_measured(
     assert min(found.prepare_rows_per_s, found.train_rows_per_s, found.score_rows_per_s) > 0
     # 2 ids and a place in the history of 20, and what each row has: row, time, label, stratum.
     assert found.bytes_per_row == pytest.approx(8 + 8 + 4 + 4 + 3 * 4 + 4 + 20 * 4, rel=0.05)
+
+
+def test_a_small_share_is_measured_too(
+    config: DistillConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dry_run, "SAMPLE_ROWS", 3_000)
+    schema = Schema.load(SCHEMA)
+    small = replace(config, budget=BudgetConfig(fraction=1e-4))
+    assert measure(open_source(config.source, schema, tmp_path), schema, small).score_rows_per_s > 0

@@ -75,12 +75,13 @@ def run(
     on_step: Callable[[int, str], None] = lambda stage, step: None,
     on_crash_point: Callable[[str], None] = lambda name: None,
     driver: str = "driver",
+    device: str = "cpu",
 ) -> tuple[pa.Table, StreamState]:
     """Begins a run or goes on with it; the slots and state at its end."""
     memory = MemoryStore(memory_path, SCHEMA, on_crash_point=on_crash_point)
     try:
         position = memory.begin(driver)
-        state = resume(log, config, memory)
+        state = resume(log, config, memory, device)
         budgets = slot_budgets(log, config)
         scorer = SerialScorer(log, config.lead, config.influence, budgets, config.seed)
         watcher = Watcher(on_step=on_step)
@@ -228,6 +229,23 @@ def test_slots_are_rows_that_no_proxy_has_trained_on(log: PreparedLog, tmp_path:
     assert again["_row"].equals(slots["_row"])
     assert again["_soft_label"].equals(slots["_soft_label"])
     assert not again["_residual"].equals(slots["_residual"])
+
+
+def test_rows_are_held_out_for_all_slots_of_a_stage_but_never_all_rows(
+    log: PreparedLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = []
+
+    def every_row(seed: int, rows: np.ndarray, share: float) -> np.ndarray:
+        shares.append(share)
+        return np.ones(len(rows), bool)
+
+    monkeypatch.setattr("diet_ray.distillation.pipeline.first_drawn", every_row)
+    # One slot for a stage's 160 rows, but two strata.
+    config = make_config(budget=BudgetConfig(fraction=1 / 160), refinement=RefinementConfig())
+    _, state = run(log, tmp_path, config)
+    assert shares == [2 * 2 / 160] * 3
+    assert all(np.isfinite(r.progressive_log_loss) for r in state.records)
 
 
 def test_a_budget_below_one_slot_a_stratum(log: PreparedLog) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from diet_ray.distillation.config import load_distill_config
-from diet_ray.distillation.run import RunFolder, _claim, load_run_config
-from diet_ray.errors import OutputError
+from diet_ray.distillation.run import RunFolder, _claim, distill, load_run_config
+from diet_ray.errors import ClusterError, DataError, DietError, OutputError
 from tests.kuairand import write_config, write_log
 
 
@@ -27,3 +27,26 @@ def test_what_may_differ_between_two_calls_counts_from_the_second_on(tmp_path: P
     with pytest.raises(OutputError, match=r"a run with another `influence\.score`"):
         _claim(run, replace(config, influence=replace(config.influence, score="error")))
     assert load_run_config(run).kept_stages == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(ClusterError("a node is lost"), True), (DataError("row 7"), False)]
+)
+def test_only_what_a_cluster_failed_at_goes_on(
+    error: DietError, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(run: RunFolder, *_: object) -> None:
+        run.log.mkdir()
+        (run.log / "log.json").write_text("{}")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("diet_ray.distillation.run._prepare", prepare)
+    monkeypatch.setattr("diet_ray.distillation.run._distil_remaining", fail)
+    write_log(tmp_path / "log.parquet")
+    config = load_distill_config(write_config(tmp_path))
+    with pytest.raises(type(error)):
+        distill(config, tmp_path / "run")
+    assert (tmp_path / "run" / "log" / "log.json").exists() == kept
+    assert (tmp_path / "run").exists() == kept
