@@ -83,22 +83,6 @@ def test_what_can_not_be_built_is_told_by_its_run() -> None:
     assert cost(dataclasses.replace(CANDIDATES[0], without_fields=("nowhere",)), LOG) == 0.0
 
 
-def test_a_result_that_can_not_be_kept_spares_those_that_come_later(
-    ray_cluster: None, tmp_path: Path
-) -> None:
-    seen: list[RunResult | RunFailure] = []
-
-    def fail_once(outcome: RunResult | RunFailure) -> None:
-        seen.append(outcome)
-        if len(seen) == 1:
-            raise OSError("the disk is full")
-
-    workers = WorkersConfig(num_workers=1)
-    with pytest.raises(OSError, match="the disk is full"):
-        train_full(CANDIDATES[:1], (0, 1), LOG, ROWS, CONFIG, tmp_path, workers, fail_once)
-    assert [r.seed for r in seen] == [0, 1]
-
-
 def test_a_broken_result_file_counts_as_missing(tmp_path: Path) -> None:
     folder = Folder.at(tmp_path)
     assert read_result(folder, "a.json") is None
@@ -133,12 +117,23 @@ def test_a_comparison_that_dies_keeps_its_runs_and_goes_on_where_it_stood(
     (tmp_path / "full_runs" / run_file(CANDIDATES[2], 1, LOG, ROWS, CONFIG, False)).unlink()
     seen.clear()
     candidates = (*CANDIDATES[:4], BROKEN)
-    found = train_full(candidates, seeds, LOG, ROWS, CONFIG, tmp_path, workers, seen.append)
+
+    def fail_once(outcome: RunResult | RunFailure) -> None:
+        seen.append(outcome)
+        if len(seen) == 1:
+            raise OSError("the disk is full")
+
+    # Whatever befalls one result, those that come later are kept.
+    with pytest.raises(OSError, match="the disk is full"):
+        train_full(candidates, seeds, LOG, ROWS, CONFIG, tmp_path, workers, fail_once)
     assert sorted((r.name, r.seed) for r in seen) == [
         *[("broken", 0), ("broken", 1)],
         *[("dnn", 1), ("dnn-small", 0), ("dnn-small", 1)],
     ]
-    assert found.num_reused == 5
+    seen.clear()
+    found = train_full(candidates, seeds, LOG, ROWS, CONFIG, tmp_path, workers, seen.append)
+    assert sorted((r.name, r.seed) for r in seen) == [("broken", 0), ("broken", 1)]
+    assert found.num_reused == 8
     assert found.failures == {"broken": "RuntimeError: no such luck"}
     assert set(found.results) == {(c.name, s) for c in CANDIDATES[:4] for s in seeds}
     for (name, seed), result in found.results.items():
