@@ -98,7 +98,8 @@ def _row_gradients(model: Recommender, batch: Batch, target: Tensor, reach: Reac
         padding = is_padding(model.table, rows)
         # On a GPU asking costs more than doing.
         if padding.is_cuda or recording() or bool(padding.any()):
-            gradient.masked_fill_(padding.unsqueeze(2), 0.0)
+            # Not in place: where a model sums its embeddings, one number is the gradient at all.
+            gradient = gradient.masked_fill(padding.unsqueeze(2), 0.0)
         gradient = model.table.masked(gradient)
         if coverage is not None:
             factors = capture.factors(coverage.names, len(batch))

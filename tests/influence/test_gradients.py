@@ -8,12 +8,14 @@ from torch.testing import assert_close
 from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.influence.gradients import (
     embedding_squared_norm,
+    is_padding,
     last_layer_squared_norm,
     row_gradients,
 )
 from diet_ray.influence.scores import influence
+from diet_ray.models.base import HeadOutput
 from diet_ray.models.catalogue import ARCHITECTURES, Candidate, build
-from tests.influence.influence_model import TinyModel, autograd_gradients
+from tests.influence.influence_model import FEATURES, TinyModel, autograd_gradients
 
 
 @pytest.fixture
@@ -51,6 +53,23 @@ def test_padding_gets_no_gradient(model: TinyModel, batch: Batch, target: Tensor
     assert (history == 0).all()
     # It would get one otherwise: the head reads it.
     assert (gradients.embedding[0, 2:6] != 0).any()
+
+
+class Summed(TinyModel):
+    """Its logit has one and the same gradient at every embedding: a single number in memory."""
+
+    def head(self, gathered: Tensor, batch: Batch) -> HeadOutput:
+        hidden = batch.numeric.expand(-1, 5)
+        return HeadOutput(self.output(hidden)[:, 0] + gathered.sum((1, 2)), hidden)
+
+
+def test_padding_takes_nothing_from_its_neighbours(batch: Batch, target: Tensor):
+    summed = Summed(FEATURES).double()
+    gradients = row_gradients(summed, batch, target)
+    padding = is_padding(summed.table, summed.table.rows(batch))
+    assert gradients.embedding is not None
+    assert torch.equal(gradients.embedding[~padding].unique(), torch.ones(1).double())
+    assert torch.equal(gradients.embedding[padding].unique(), torch.zeros(1).double())
 
 
 def test_scores_are_the_norms_of_their_parts(model: TinyModel, batch: Batch, target: Tensor):
