@@ -124,6 +124,10 @@ def _categories(values: pa.Array, column: str, origin: Origin) -> pa.Array:
         )
         return pc.if_else(pc.is_null(values), pa.scalar(None, pa.string()), texts)
     texts = values.cast(pa.string())
+    if pa.types.is_decimal(kind):
+        # As a float, or a whole number, of the same value is written.
+        texts = pc.replace_substring_regex(texts, r"(\.\d*?)0+$", r"\1")
+        texts = pc.replace_substring_regex(texts, r"\.$", "")
     empty = pc.equal(texts, "")
     if pc.any(empty).as_py():
         texts = pc.if_else(empty, pa.scalar(None, pa.string()), texts)

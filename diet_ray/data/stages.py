@@ -109,4 +109,8 @@ def end_of_day_us(timestamp_us: int, zone: ZoneInfo) -> int:
     """The first microsecond after the local day in which `timestamp_us` lies."""
     day = datetime.fromtimestamp(timestamp_us // 1_000_000, zone).date()
     midnight = datetime.combine(day + timedelta(days=1), time(), tzinfo=zone)
-    return int(midnight.timestamp()) * 1_000_000
+    end_us = int(midnight.timestamp()) * 1_000_000
+    if end_us <= timestamp_us:
+        # Where clocks go back over midnight there are two, and a row lies between them.
+        end_us = int(midnight.replace(fold=1).timestamp()) * 1_000_000
+    return end_us

@@ -43,7 +43,9 @@ def check_order(
         if not len(timestamps):
             continue
         is_ahead = timestamps > limit_us
-        before = timestamps[0] if previous_us is None else previous_us
+        # Rows that are ahead don't say what time it is.
+        is_known = previous_us is not None or not is_ahead.all()
+        before = timestamps[int(is_ahead.argmin())] if previous_us is None else previous_us
         # The latest time up to each row, of those that aren't ahead.
         latest = np.maximum.accumulate(np.where(is_ahead, before, timestamps).clip(before))
         is_late = timestamps < latest
@@ -58,7 +60,8 @@ def check_order(
         found.num_rows += len(timestamps)
         found.num_ahead += int(is_ahead.sum())
         found.num_late += int(is_late.sum())
-        previous_us = int(latest[-1])
+        if is_known:
+            previous_us = int(latest[-1])
         kept = ~(is_ahead | is_late)
         yield table if kept.all() else table.filter(pa.array(kept))
     found.check(config)

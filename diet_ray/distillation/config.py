@@ -15,7 +15,7 @@ from diet_ray.errors import ConfigError
 from diet_ray.influence.config import InfluenceConfig
 from diet_ray.memory.addressing import AddressingConfig
 from diet_ray.memory.fusion import FusionConfig
-from diet_ray.models.catalogue import Candidate
+from diet_ray.models.catalogue import Candidate, recommender_class
 from diet_ray.monitoring.observer import LoggerName
 
 
@@ -74,6 +74,13 @@ class DistillConfig:
             raise ValueError("proxies: without_fields: a proxy sees every field")
         if any(p.schedule for p in self.proxies):
             raise ValueError("proxies: schedule: a proxy's rates stay, as its log has no end")
+        if own := next(
+            (p.name for p in self.proxies if not recommender_class(p).reads_table), None
+        ):
+            raise ValueError(
+                f"proxies: `{own}` has embeddings of its own, which can't grow with the log: make "
+                "it a `Recommender`"
+            )
         if self.seed < 0:
             raise ValueError("seed must be at least 0")
         if self.held_out_factor < 0:
@@ -83,7 +90,8 @@ class DistillConfig:
 def load_distill_config(path: str | Path) -> DistillConfig:
     """Reads a configuration file. Raises `ConfigError` naming the file and key."""
     config = from_mapping(DistillConfig, load_yaml(path), str(path))
-    base = Path(path).parent
+    # The same files, wherever a later call comes from.
+    base = Path(path).absolute().parent
     source = config.source
     paths = tuple(p if "://" in p or Path(p).is_absolute() else str(base / p) for p in source.paths)
     config = replace(config, schema=base / config.schema, source=replace(source, paths=paths))

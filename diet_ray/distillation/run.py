@@ -133,6 +133,8 @@ def load_proxies(run: RunFolder) -> Proxies:
 def _claim(run: RunFolder, config: DistillConfig) -> bool:
     """Makes the folder this run's, True, or checks that it is, False."""
     wanted = to_mapping(config)
+    if run.path.exists() and not run.path.is_dir():
+        raise OutputError(f"{run.path}: is a file: choose another --out")
     if not run.path.exists() or not any(run.path.iterdir()):
         Folder.at(run.path).write(run.config.name, json.dumps(wanted, indent=1).encode())
         return True
@@ -157,7 +159,13 @@ def _identity(config: DistillConfig) -> dict[str, Any]:
     kept of it."""
     settings = {k: v for k, v in to_mapping(config).items() if k not in ("loggers", "kept_stages")}
     influence = {k: v for k, v in settings["influence"].items() if k not in POOL_KEYS}
-    return settings | {"influence": influence}
+    # Runs of earlier versions have them as they were given.
+    paths = [p if "://" in p else str(Path(p).absolute()) for p in settings["source"]["paths"]]
+    return settings | {
+        "influence": influence,
+        "schema": str(Path(settings["schema"]).absolute()),
+        "source": settings["source"] | {"paths": paths},
+    }
 
 
 def _first_difference(a: Any, b: Any, where: str = "") -> str | None:

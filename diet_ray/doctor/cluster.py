@@ -40,9 +40,11 @@ def cluster(path: Path) -> list[Finding]:
     finally:
         token.unlink()
     if silent:
-        advice = "free CPUs there, or look at the node's logs"
-        found.append(warning("nodes", f"no answer from {', '.join(silent)}", advice))
-    return found + judged(nodes, path)
+        advice = "install diet-ray there, free CPUs, or look at the node's logs"
+        found.append(
+            (warning if nodes else failure)("nodes", f"no answer from {', '.join(silent)}", advice)
+        )
+    return found + (judged(nodes, path) if nodes else [])
 
 
 def places(num_nodes: int, num_cpus: float, num_gpus: float) -> Finding:

@@ -20,6 +20,8 @@ SUBJECT = "run folder"
 def storage(path: Path) -> list[Finding]:
     """Tries it below `path`, or its nearest parent that exists, and leaves nothing behind."""
     place = path.absolute()
+    if place.exists() and not place.is_dir():
+        return [failure(SUBJECT, f"{place}: is a file", "choose a folder, or a name that is free")]
     while not place.is_dir():
         place = place.parent
     folder = Folder.at(place / f".diet-doctor-{uuid.uuid4().hex[:8]}")

@@ -19,7 +19,7 @@ from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.data.log import PreparedLog
 from diet_ray.errors import ConfigError, DataError
 from diet_ray.memory.dataset import DistilledDataset
-from diet_ray.search.evaluation import evaluation_rows
+from diet_ray.search.evaluation import EvaluationRows, evaluation_rows
 from diet_ray.search.runs import TrainingRows
 
 TARGET = "_target"
@@ -31,7 +31,7 @@ class ExportRows:
     dataset: DistilledDataset
     name: str
     """Of the exported dataset."""
-    num_evaluation_rows: int
+    evaluation: EvaluationRows
     log: PreparedLog
     with_full: bool = False
     """Also the whole log's training rows, for a full-data reference in the same format."""
@@ -40,7 +40,8 @@ class ExportRows:
     def of_run(
         cls, path: Path, name: str, num_evaluation_rows: int, *, with_full: bool = False
     ) -> ExportRows:
-        """Raises `DataError` if the run's dataset isn't of the run's log as it stands."""
+        """Raises `DataError` if the run's dataset isn't of the run's log as it stands, or the log
+        has no rows to judge on."""
         dataset = DistilledDataset.load(path / "distilled")
         log = PreparedLog.open(str(path / "log"))
         if dataset.manifest.source_fingerprint != log.fingerprint:
@@ -53,7 +54,8 @@ class ExportRows:
         return cls(
             dataset=dataset,
             name=name,
-            num_evaluation_rows=num_evaluation_rows,
+            # Before anything is written, as there may be none.
+            evaluation=evaluation_rows(log, num_evaluation_rows),
             log=log,
             with_full=with_full,
         )
@@ -70,7 +72,7 @@ class ExportRows:
     def splits(self) -> Iterator[tuple[str, Iterable[TrainingRows]]]:
         """Every split's name and its rows, a part at a time."""
         yield "train", [TrainingRows.of(self.dataset)]
-        evaluation = evaluation_rows(self.log, self.num_evaluation_rows)
+        evaluation = self.evaluation
         yield "valid", [_observed(evaluation.batch[: evaluation.num_ranking])]
         yield "test", [_observed(evaluation.batch[evaluation.num_ranking :])]
         if self.with_full:

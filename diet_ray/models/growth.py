@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diet_ray.data.batch import FeatureSpec
-from diet_ray.errors import DataError
+from diet_ray.errors import ConfigError, DataError
 from diet_ray.models.base import EmbeddingTable, Recommender, block_sizes, vocabulary_names
 
 
@@ -17,10 +17,16 @@ def grow(model: Recommender, features: FeatureSpec, seed: int) -> Recommender:
 
     Known ids keep their weights. A new id gets the first value that a table built under `seed`
     gives it, so that growing in one go, in steps, or building at full size before any training are
-    the same. Raises `DataError` if `features` has other fields, or fewer ids.
+    the same. Raises `DataError` if `features` has other fields, or fewer ids, `ConfigError` for a
+    module that keeps embeddings of its own.
     """
     old = model.table
     _check(old.features, features)
+    if not model.reads_table and old.block_sizes != block_sizes(features):
+        raise ConfigError(
+            f"{type(model).__name__}: has embeddings of its own, which can't grow to a log's new "
+            "ids: train it again on the whole log, or make it a `Recommender`, whose table can"
+        )
     table = EmbeddingTable(features, old.embedding_size, linear=old.linear, seed=seed)
     table.narrow(old.narrow_sizes)
     table = table.to(old.weight.device, old.weight.dtype)

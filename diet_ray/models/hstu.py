@@ -80,6 +80,11 @@ class HSTU(InterestNetwork):
         num_cross_layers: int,
         num_heads: int,
     ) -> None:
+        if embedding_size < 2:
+            raise ValueError(
+                "embedding_size must be at least 2: of one number nothing is left once it is "
+                "normalised"
+            )
         super().__init__(
             features,
             embedding_size,

@@ -50,6 +50,11 @@ class MaskNet(Recommender):
         hidden_sizes: tuple[int, ...],
         dropout: float,
     ) -> None:
+        if min(embedding_size, *hidden_sizes) < 2:
+            raise ValueError(
+                "embedding_size and hidden_sizes must be at least 2: of one number "
+                "nothing is left once it is normalised"
+            )
         super().__init__(features, embedding_size)
         width = features.num_fields * embedding_size
         self.numeric = NumericFields(features, embedding_size)

@@ -30,9 +30,16 @@ def monitored(run: Path, command: str, loggers: Sequence[LoggerName]) -> Iterato
 
     Raises `ConfigError` if a logger's library isn't installed.
     """
-    opened: list[Observer] = [LOGGERS[name](run) for name in loggers]
-    status = StatusFile(run, command)
-    observers = Observers([status, RayMetrics(run.absolute().name), *opened])
+    opened: list[Observer] = []
+    try:
+        opened += (LOGGERS[name](run) for name in loggers)
+        status = StatusFile(run, command)
+        opened.insert(0, status)
+        opened.insert(1, RayMetrics(run.absolute().name))
+    except BaseException as e:
+        Observers(opened).close(outcome_of(e), e)
+        raise
+    observers = Observers(opened)
     try:
         with last_words(lambda: status.close("stopped", None)):
             yield observers
@@ -59,6 +66,8 @@ def watcher_of(
     end_s = {s.index: s.end_us / 1e6 for s in log.train_stages}
     slot_bytes = bytes_of_slot(log.schema)
     last_s = -ROWS_EVERY_S
+    # Where counting begins.
+    observers.on_rows(_rows(progress))
 
     def on_rows(num_rows: int) -> None:
         nonlocal last_s

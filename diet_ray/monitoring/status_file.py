@@ -7,13 +7,14 @@ import os
 import platform
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from diet_ray.config import from_mapping
 from diet_ray.documents import load_json
-from diet_ray.errors import ConfigError, DataError
+from diet_ray.errors import ConfigError, DataError, DietError
 from diet_ray.monitoring.observer import Outcome, Rows, StagePoint
 from diet_ray.storage import Folder
 
@@ -120,7 +121,8 @@ class StatusFile:
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):
-            with self._lock:
+            # A disk that is full now may not be in ten seconds, and silence reads as death.
+            with self._lock, suppress(DietError, OSError):
                 self._write()
 
     def _write(self) -> None:

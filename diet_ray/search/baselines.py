@@ -253,6 +253,8 @@ def halving_score(
     alive = list(range(num_candidates))
     score = np.full(num_candidates, np.nan)
     for rung, (num_survivors, share) in enumerate(rungs):
+        if not alive:
+            break
         alive = sorted(alive, key=lambda i: -score[i])[:num_survivors]
         # AUC is below 2, so a later rung always ranks above an earlier one.
         score[alive] = 2.0 * rung + judge(alive, share)

@@ -59,6 +59,11 @@ def timestamps(values: object, *, text: bool = False, **config: str) -> list[int
         (pa.array([date(2022, 4, 8)]), ["2022-04-08"]),
         (pa.nulls(2), [None, None]),
         (pa.array(np.array([1.0, 0.5, np.nan], np.float16)), ["1", "0.5", None]),
+        (
+            pa.array([Decimal("120"), Decimal("-1.5"), None], pa.decimal128(12, 4)),
+            ["120", "-1.5", None],
+        ),
+        (pa.array([Decimal("120")], pa.decimal128(12, 0)), ["120"]),
     ],
 )
 def test_categorical_columns_become_int64_or_text(values: pa.Array, expected: list) -> None:

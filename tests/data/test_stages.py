@@ -139,3 +139,17 @@ def test_a_day_ends_at_local_midnight_also_when_clocks_change() -> None:
 def test_wrong_settings_are_refused(mapping: dict, says: str) -> None:
     with pytest.raises(ConfigError, match=f"stages: .*{says}"):
         from_mapping(StageConfig, mapping, "stages")
+
+
+def test_a_day_that_ends_twice_is_no_endless_day() -> None:
+    """Where clocks go back over midnight, what lies between the two midnights is of the day."""
+    zone = ZoneInfo("America/St_Johns")
+    first_midnight_us = int(datetime(2010, 11, 7, tzinfo=zone).timestamp()) * 1_000_000
+    between_us = first_midnight_us + 1_800_000_000
+    assert datetime.fromtimestamp(between_us // 1_000_000, zone).day == 6
+    end_us = end_of_day_us(between_us, zone)
+    assert end_us > between_us
+    assert datetime.fromtimestamp(end_us // 1_000_000, zone).day == 7
+    times = [first_midnight_us - 1, between_us, between_us + 1, end_us]
+    found = shards(times, StageConfig(), timezone="America/St_Johns")
+    assert [row for _, _, rows, _ in found for row in rows] == [0, 1, 2, 3]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from diet_ray.data.intake import IntakeConfig
 from diet_ray.data.rows import TIMESTAMP
 from diet_ray.data.sources.base import RawShard
 from diet_ray.data.time_order import check_order
@@ -13,6 +14,8 @@ SHARDS = (
     RawShard(file="a", first_row=3, num_rows=2),
     RawShard(file="b", first_row=0, num_rows=4),
 )
+
+IN_2100_US = 4_102_444_800_000_000
 
 
 def checked(*tables: list[int], last_us: int | None = None) -> list[int]:
@@ -47,3 +50,12 @@ def test_rows_older_than_the_log_are_refused_with_the_reason() -> None:
         "(1970-01-01 00:00:02+00:00); only later rows can be appended: if these were added before, "
         "there is nothing to do; to add earlier ones prepare the log again"
     )
+
+
+@pytest.mark.parametrize("tables", [([IN_2100_US, 1, 2, 3],), ([IN_2100_US], [1, 2, 3])])
+def test_a_first_row_from_the_future_makes_no_other_late(tables: tuple[list[int], ...]) -> None:
+    parts = [pa.table({TIMESTAMP: pa.array(t, pa.int64())}) for t in tables]
+    config = IntakeConfig(max_dropped_share=0.5)
+    kept = check_order(parts, (), None, config)
+    with pytest.warns(UserWarning, match="0 late, 1 of the future"):
+        assert [t for p in kept for t in p[TIMESTAMP].to_pylist()] == [1, 2, 3]

@@ -50,3 +50,20 @@ def test_only_what_a_cluster_failed_at_goes_on(
         distill(config, tmp_path / "run")
     assert (tmp_path / "run" / "log" / "log.json").exists() == kept
     assert (tmp_path / "run").exists() == kept
+
+
+def test_a_run_is_known_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    write_log(tmp_path / "mine" / "log.parquet")
+    write_config(tmp_path / "mine")
+    run = RunFolder(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    assert _claim(run, load_distill_config("mine/distill.yaml"))
+    monkeypatch.chdir(tmp_path / "mine")
+    assert not _claim(run, load_distill_config("distill.yaml"))
+
+
+def test_a_file_is_no_folder_for_a_run(tmp_path: Path) -> None:
+    write_log(tmp_path / "log.parquet")
+    with pytest.raises(OutputError, match=r"log\.parquet: is a file: choose another --out"):
+        _claim(RunFolder(tmp_path / "log.parquet"), load_distill_config(write_config(tmp_path)))

@@ -20,6 +20,17 @@ def test_a_running_cluster_is_asked_node_by_node(ray_cluster: None, tmp_path: Pa
     assert list((tmp_path / "runs").iterdir()) == []
 
 
+def test_a_cluster_that_does_not_answer_is_no_place_for_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = {"Alive": True, "Resources": {"CPU": 4.0}}
+    monkeypatch.setattr("ray.nodes", lambda: [node])
+    monkeypatch.setattr("diet_ray.doctor.cluster._ask", lambda *_: ([], ["10.0.0.1"]))
+    found = cluster(tmp_path / "runs")
+    assert [f.status for f in found] == ["ok", "failure"]
+    assert "no answer from 10.0.0.1" in found[1].found
+
+
 @pytest.mark.parametrize(
     ("changes", "subject", "advice"),
     [

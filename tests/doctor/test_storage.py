@@ -30,3 +30,10 @@ def test_slow_or_full_disks_are_warnings(tmp_path: Path) -> None:
     assert storage.speed(tmp_path, 0.01).status == "ok"
     assert storage.room(tmp_path, 10**9).status == "warning"
     assert storage.room(tmp_path, 10**11).status == "ok"
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "results.txt").touch()
+    (only,) = storage.storage(tmp_path / "results.txt")
+    assert only.status == "failure"
+    assert "is a file" in only.found

@@ -6,6 +6,7 @@ import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -169,3 +170,18 @@ def test_wrong_architectures(architecture: str, message: str) -> None:
 def test_wrong_settings(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         candidate("dnn", **settings)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "sizes"),
+    [
+        ("masknet", {"embedding_size": 1}),
+        ("masknet", {"hidden_sizes": (8, 1)}),
+        ("hstu", {"embedding_size": 1}),
+    ],
+)
+def test_a_size_that_would_leave_nothing_to_learn_is_refused(
+    architecture: str, sizes: dict[str, Any]
+) -> None:
+    with pytest.raises((ConfigError, ValueError), match="at least 2"):
+        Candidate(name="c", architecture=architecture, **sizes)

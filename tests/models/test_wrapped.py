@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from diet_ray.config import load_yaml
 from diet_ray.data.batch import Batch, FeatureSpec
 from diet_ray.errors import ConfigError
 from diet_ray.models.catalogue import Candidate, build
+from diet_ray.models.growth import grow
 from diet_ray.models.stack import ModelStack
 from diet_ray.search.space import candidates_from
 from diet_ray.training.loop import fit, predict
+from tests.distillation.test_pipeline import make_config
 from tests.models.rows import FEATURES, random_batch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -113,3 +116,13 @@ class TwoTowers(nn.Module):
 def test_a_module_may_count_on_fields_of_its_log() -> None:
     mine = candidate("TwoTowers")
     assert predict(build(mine, FEATURES, seed=0), random_batch(5)).shape == (5,)
+
+
+def test_embeddings_of_its_own_can_not_grow() -> None:
+    model = build(candidate("Plain"), FEATURES, seed=0)
+    assert grow(model, FEATURES, seed=0).features == FEATURES
+    more = replace(FEATURES, num_ids=(FEATURES.num_ids[0] + 1, *FEATURES.num_ids[1:]))
+    with pytest.raises(ConfigError, match="Plain: has embeddings of its own"):
+        grow(model, more, seed=0)
+    with pytest.raises(ValueError, match="proxies: `Plain` has embeddings of its own"):
+        make_config(proxies=(replace(candidate("Plain"), name="Plain"),))

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from diet_ray.distillation.stream import StageRecord
-from diet_ray.errors import DataError
+from diet_ray.errors import ConfigError, DataError
 from diet_ray.memory.slots import empty_slots
 from diet_ray.monitoring import monitor
 from diet_ray.monitoring.monitor import bytes_of_slot, monitored, watcher_of
@@ -92,3 +92,28 @@ def test_a_run_says_how_it_ended(
             raise error
     assert read_status(tmp_path).state == state
     assert seen.closed == [(state, error)]
+
+
+def test_what_was_opened_is_closed_when_something_can_not_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Seen()
+
+    def missing(run: Path) -> Seen:
+        raise ConfigError("loggers: mlflow isn't installed")
+
+    loggers = {"tensorboard": lambda run: seen, "mlflow": missing}
+    monkeypatch.setattr(monitor, "LOGGERS", loggers)
+    with (
+        pytest.raises(ConfigError, match="mlflow"),
+        monitored(tmp_path, "distill", ("tensorboard", "mlflow")),
+    ):
+        pass
+    assert [outcome for outcome, _ in seen.closed] == ["failed"]
+
+
+def test_counting_begins_before_the_first_rows(tmp_path: Path) -> None:
+    seen = Seen()
+    with Progress(480, "distil", console=Console(file=io.StringIO())) as progress:
+        watcher_of(small_log(tmp_path), progress, Observers([seen]))
+    assert [r.done for r in seen.rows] == [0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diet_ray.errors import DataError
+from diet_ray.errors import DataError, OutputError
 from diet_ray.monitoring import status_file
 from diet_ray.monitoring.status_file import SILENT_S, StatusFile, read_status
 from tests.monitoring.points import ROWS, point
@@ -67,6 +67,24 @@ def test_a_heartbeat_says_that_the_process_lives(
     for _ in range(3):
         assert written.acquire(timeout=30)
     assert read_status(tmp_path).updated_s > first.updated_s
+    file.close("finished", None)
+
+
+def test_a_heartbeat_that_fails_is_not_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_file, "HEARTBEAT_S", 0.01)
+    file = StatusFile(tmp_path, "distill")
+    tried = threading.Semaphore(0)
+
+    def refuse(self: StatusFile) -> None:
+        tried.release()
+        raise OutputError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StatusFile, "_write", refuse)
+        for _ in range(3):
+            assert tried.acquire(timeout=30)
     file.close("finished", None)
 
 

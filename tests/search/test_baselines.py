@@ -16,6 +16,7 @@ from diet_ray.search.agreement import Arm
 from diet_ray.search.baselines import (
     Setting,
     halving_fractions,
+    halving_score,
     mean_ranks,
     parameter_counts,
     relative_score,
@@ -190,3 +191,15 @@ def test_equal_amortised_and_halving_train_on_thinned_streams(ray_cluster: None)
 def test_a_task_whose_process_dies_is_one_failure(ray_cluster: None) -> None:
     found = baselines.equal_amortised(setting((CANDIDATES[0], DEADLY), seeds=(0,)), 0.5)
     assert np.isfinite(found.score).tolist() == [True, False]
+
+
+def test_halving_ends_where_no_run_came_through() -> None:
+    judged: list[list[int]] = []
+
+    def judge(alive: list[int], share: float) -> np.ndarray:
+        judged.append(alive)
+        return np.full(len(alive), np.nan)
+
+    score = halving_score(4, [(4, 0.1), (2, 0.2)], judge)
+    assert judged == [[0, 1, 2, 3]]
+    assert np.isnan(score).all()

@@ -17,6 +17,8 @@ from diet_ray.errors import DataError
 
 SAMPLE_ROWS = 200_000
 _DELIMITERS = (",", "\t", ";", "|")
+_BLOCK_BYTES = 1 << 26
+"""Some hundred thousand rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +98,11 @@ def _of_csv(start: Start) -> Sample:
     batches, num_rows, is_whole = [], 0, True
     with pa_csv.open_csv(
         system.open_input_stream(path, compression=start.compression),
-        pa_csv.ReadOptions(use_threads=False, column_names=names, skip_rows=1),
+        # The first block decides on types, for good.
+        pa_csv.ReadOptions(
+            use_threads=False, column_names=names, skip_rows=1, block_size=_BLOCK_BYTES
+        ),
         pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        # Dates and fractions may come after the first block, so times stay text until parsed here.
         pa_csv.ConvertOptions(strings_can_be_null=True, timestamp_parsers=[]),
     ) as reader:
         for batch in reader:

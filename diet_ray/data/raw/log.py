@@ -95,6 +95,12 @@ def keep(table: pa.Table, wanted: np.ndarray, reason: str, dropped: dict[str, in
     return table.filter(pa.array(wanted))
 
 
+def present(column: pa.ChunkedArray) -> np.ndarray:
+    """(rows,) bool: where a column has a value."""
+    found: np.ndarray = pc.is_valid(column).to_numpy()
+    return found
+
+
 def codes_of(column: pa.ChunkedArray, values: tuple[str, ...]) -> np.ndarray:
     """For each row of a dictionary column its index in `values`, int8; -1 where it is another."""
     codes = []

@@ -52,11 +52,13 @@ def _expand_one(path: str, suffixes: tuple[str, ...]) -> list[str]:
     system, inner = filesystem_of(path)
     prefix = path[: len(path) - len(inner)] if "://" in path and path.endswith(inner) else None
     try:
-        if any(c in inner for c in "*?["):
+        info = system.get_file_info(inner)
+        # What is there is meant as it is named, whatever its name.
+        if info.type == fs.FileType.NotFound and any(c in inner for c in "*?["):
             head = re.split(r"[*?\[]", inner, maxsplit=1)[0]
             root = head.rsplit("/", 1)[0] or "/"
-            found = [f for f in _files(system, root) if fnmatch.fnmatchcase(f, inner)]
-        elif (info := system.get_file_info(inner)).type == fs.FileType.Directory:
+            found = [f for f in _files(system, root) if _matches(f.split("/"), inner.split("/"))]
+        elif info.type == fs.FileType.Directory:
             found = [f for f in _files(system, inner) if f.lower().endswith(suffixes)]
             if not found:
                 raise DataError(f"{path}: no {' or '.join(suffixes)} file in this folder")
@@ -72,5 +74,18 @@ def _expand_one(path: str, suffixes: tuple[str, ...]) -> list[str]:
 
 def _files(system: fs.FileSystem, folder: str) -> list[str]:
     selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
-    names = (i for i in system.get_file_info(selector) if i.type == fs.FileType.File)
-    return [i.path for i in names if not i.base_name.startswith((".", "_"))]
+    paths = (i.path for i in system.get_file_info(selector) if i.type == fs.FileType.File)
+    start = len(folder.rstrip("/")) + 1
+    # Neither what is hidden nor what is left in a hidden folder: copies, logs, unfinished parts.
+    return [p for p in paths if not any(c.startswith((".", "_")) for c in p[start:].split("/"))]
+
+
+def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Part by part, so that `*` ends with a folder; `**` stands for any number of folders."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(_matches(path[i:], pattern[1:]) for i in range(len(path) + 1))
+    return (
+        bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
+    )

@@ -215,3 +215,14 @@ def test_the_files_written_can_be_read_and_are_not_overwritten(tmp_path: Path) -
     assert Path(config.source.paths[0]).resolve() == path
     with pytest.raises(OutputError, match=r"schema\.yaml: exists already"):
         write_proposal(str(path), tmp_path / "made")
+
+
+def test_types_are_those_of_many_rows(tmp_path: Path) -> None:
+    """A column that begins with nothing, or with whole numbers, for a megabyte and more."""
+    rows = [f"{1_700_000_000 + i},u{i % 50},{i % 9},,{i % 2}" for i in range(60_000)]
+    rows += [f"{1_700_100_000 + i},u{i % 50},{i % 9}.5,NL,{i % 2}" for i in range(600)]
+    file = tmp_path / "clicks.csv"
+    file.write_text("\n".join(["ts,user_id,price,country,clicked", *rows]) + "\n")
+    schema = take_sample(str(file)).rows.schema
+    assert schema.field("price").type == pa.float64()
+    assert schema.field("country").type == pa.string()

@@ -14,8 +14,9 @@ from diet_ray.errors import ConfigError, DataError
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("day-10.parquet", "day-2.parquet", "note.txt", "_x.parquet", ".y.parquet",
-                 "sub/day-3.PARQUET", "table.csv"):  # fmt: skip
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+                 "sub/day-3.PARQUET", "table.csv", "_temporary/0/day-4.parquet",
+                 "sub/.ipynb_checkpoints/day-5.parquet"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     return tmp_path
 
@@ -30,7 +31,16 @@ def test_folders_and_globs_come_in_natural_order(folder: Path) -> None:
     assert names(folder, "") == everything
     assert names(folder, "day-*.parquet") == everything[:2]
     assert names(folder, "*/day-[0-9].*") == everything[2:]
+    assert names(folder, "day-*") == everything[:2]
+    assert names(folder, "**/day-*") == everything
     assert natural_order("a2") < natural_order("a10") < natural_order("b1")
+
+
+@pytest.mark.parametrize("name", ["run [v2]/a.parquet", "clicks[1].parquet", "why?/b.parquet"])
+def test_what_is_there_is_no_pattern(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    assert names(tmp_path, name) == [name]
 
 
 def test_named_files_keep_the_order_given_and_count_once(folder: Path) -> None:

@@ -37,6 +37,7 @@ from diet_ray.data.raw.log import (
     choose_label,
     keep,
     prepared_schema,
+    present,
     refuse_negatives,
 )
 from diet_ray.data.raw.start import Start
@@ -85,6 +86,7 @@ def open_log(files: Files, options: Options, scratch: Path) -> RawLog:
 
 def _clean(raw: pa.Table) -> Cleaned:
     dropped: dict[str, int] = {}
+    raw = keep(raw, present(raw["hour"]), "rows without a time", dropped)
     hour = raw["hour"].to_numpy()
     values, inverse = np.unique(hour, return_inverse=True)
     times = [_microseconds(int(v)) for v in values]

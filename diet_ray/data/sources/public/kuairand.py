@@ -50,6 +50,7 @@ from diet_ray.data.raw.log import (
     keep,
     numeric,
     prepared_schema,
+    present,
     refuse_negatives,
 )
 from diet_ray.data.raw.start import Start
@@ -132,6 +133,7 @@ def open_log(files: Files, options: Options, scratch: Path) -> RawLog:
 def _clean(raw: pa.Table, label: str) -> Cleaned:
     dropped: dict[str, int] = {}
     raw = keep(raw, raw["is_rand"].to_numpy() == 0, "rows of random exposure", dropped)
+    raw = keep(raw, present(raw["time_ms"]), "rows without a time", dropped)
     times = pc.multiply(raw["time_ms"], 1000)
     names = ["user_id", "video_id", "hourmin", "tab", "duration_ms"]
     return Cleaned(

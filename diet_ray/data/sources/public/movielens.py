@@ -42,8 +42,10 @@ from diet_ray.data.raw.log import (
     categorical,
     choose_label,
     history,
+    keep,
     numeric,
     prepared_schema,
+    present,
     refuse_negatives,
 )
 from diet_ray.data.raw.start import Start
@@ -129,6 +131,8 @@ def open_log(files: Files, options: Options, scratch: Path) -> RawLog:
 
 
 def _clean(raw: pa.Table, stars: float) -> Cleaned:
+    dropped: dict[str, int] = {}
+    raw = keep(raw, present(raw["timestamp"]), "rows without a time", dropped)
     label = pc.greater_equal(raw["rating"], stars).cast(pa.int8())
     rows = {
         TIME: pc.multiply(raw["timestamp"], 1_000_000),
@@ -136,7 +140,7 @@ def _clean(raw: pa.Table, stars: float) -> Cleaned:
         "user_id": raw["user_id"],
         "film_id": raw["film_id"],
     }
-    return Cleaned(pa.table(rows), {})
+    return Cleaned(pa.table(rows), dropped)
 
 
 def _finish(rows: pa.Table, users: FeatureTable | None, films: FeatureTable | None) -> pa.Table:

@@ -108,3 +108,13 @@ def test_the_log_can_be_encoded_and_films_rated_at_once_do_not_see_each_other(
         earlier = [r for r in log.rows if r["user_id"] == row["user_id"] and r["label"]
                    and r["time"] < row["time"]]  # fmt: skip
         assert sum(s > 0 for s in seen) == min(50, len(earlier))
+
+
+def test_rows_without_a_time_are_left_out(tmp_path: Path) -> None:
+    raw = tmp_path / "ml-32m"
+    rows = [f"{u},{f},4.0,{1_700_000_000 + u}" for u in range(1, 4) for f in (7, 8)]
+    write(raw / "ratings.csv", "userId,movieId,rating,timestamp", *rows, "9,9,4.0,")
+    write(raw / "movies.csv", "movieId,title,genres", "7,A (1999),Drama", "8,B (1999),Drama")
+    log = prepared(raw, tmp_path / "out")
+    assert log.made.dropped == {"rows without a time": 1}
+    assert len(log.rows) == 6
