@@ -367,9 +367,12 @@ def _sync_folder(folder: str, top: str) -> None:
     """Makes the names in `folder` durable, and those of the folders from it up to above `top`."""
     above = os.path.dirname(top)
     while True:
-        _sync_file(folder)
         if folder in (above, "/", ""):
+            # It may be one that we may enter and not list: then it was there before.
+            with contextlib.suppress(PermissionError):
+                _sync_file(folder)
             return
+        _sync_file(folder)
         folder = os.path.dirname(folder)
 
 

@@ -184,3 +184,21 @@ def test_a_file_that_cannot_be_cut_is_named(
     with pytest.raises(OutputError, match=r"log: can't be cut: No space left on device"):
         file.truncate(1)
     file.close()
+
+
+def test_a_parent_that_may_not_be_listed_is_no_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    sync = storage._sync_file
+
+    def refuse(path: str) -> None:
+        if path == str(tmp_path):
+            raise PermissionError("permission denied")
+        sync(path)
+
+    monkeypatch.setattr(storage, "_sync_file", refuse)
+    Folder.at(tmp_path / "mine").write("a", b"content")
+    assert (tmp_path / "mine" / "a").read_bytes() == b"content"
+    with pytest.raises(OutputError, match="permission denied"):
+        Folder.at(tmp_path).write("a", b"content")

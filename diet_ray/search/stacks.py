@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diet_ray.data.batch import FeatureSpec
 from diet_ray.errors import describe
-from diet_ray.models.catalogue import Candidate, build, fields_of
+from diet_ray.models.catalogue import Candidate, build, fields_of, recommender_class
 from diet_ray.models.stack import ModelStack, NotStackable
 from diet_ray.search.evaluation import Evaluation, EvaluationRows, evaluation_of
 from diet_ray.search.runs import PROGRESS, RunResult, TrainingRows
@@ -63,7 +63,11 @@ def stack_size(candidate: Candidate, features: FeatureSpec, recipe: Recipe) -> i
         # Shuffled rows come in another order for every seed.
         return 1
     try:
-        table_bytes = _BYTES_PER_NUMBER * model_size(candidate, features).table_cells
+        size = model_size(candidate, features)
+        table_bytes = _BYTES_PER_NUMBER * size.table_cells
+        if not recommender_class(candidate).reads_table:
+            # Embeddings of its own have gradients and a first moment, too.
+            table_bytes += 2 * _BYTES_PER_NUMBER * size.dense
     except Exception:
         # A model that can't be built: its run will say so.
         return 1

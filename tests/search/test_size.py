@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
+from torch import Tensor, nn
 
-from diet_ray.data.batch import FeatureSpec, SequenceSpec
+from diet_ray.data.batch import Batch, FeatureSpec, SequenceSpec
 from diet_ray.models.catalogue import ARCHITECTURES, Candidate, build, num_parameters
 from diet_ray.search.size import model_size
+from diet_ray.search.stacks import MAX_STACK, stack_size
+from diet_ray.training.recipe import Recipe
 
 FEATURES = FeatureSpec(
     categorical=("user", "item"),
@@ -42,3 +46,28 @@ def test_smaller_fields_count_what_they_have_and_take_what_they_pad() -> None:
         blind = replace(candidate, without_fields=("item",))
         # What was watched has ids of its own then.
         assert model_size(blind, FEATURES).table == (50 + 70) * (8 + linear) + 9 * (2 + linear)
+
+
+class Own(nn.Module):
+    """A module with embeddings of its own."""
+
+    def __init__(self, features: FeatureSpec, embedding_size: int) -> None:
+        super().__init__()
+        self.embeddings = nn.ModuleList(nn.Embedding(n, embedding_size) for n in features.num_ids)
+        self.linear = nn.Linear(embedding_size, 1)
+
+    def forward(self, batch: Batch) -> Tensor:
+        parts = [e(batch.categorical[:, i]) for i, e in enumerate(self.embeddings)]
+        return self.linear(torch.stack(parts).sum(dim=0))
+
+
+def test_a_module_s_own_embeddings_count_and_take_their_room() -> None:
+    own = Candidate(name="c", architecture=f"{__name__}:Own", embedding_size=4)
+    size = model_size(own, FEATURES)
+    # And the bias that every module is given.
+    assert size.dense == (50 + 70) * 4 + 4 + 1 + 1
+    assert stack_size(own, FEATURES, Recipe()) == MAX_STACK
+    huge = replace(FEATURES, num_ids=(4_000_000, 70), sequence=())
+    assert model_size(own, huge).dense == (4_000_000 + 70) * 4 + 6
+    # A quarter of a GiB for each of them, beside a table of next to nothing.
+    assert stack_size(own, huge, Recipe()) in (3, 4)
