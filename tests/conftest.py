@@ -32,8 +32,18 @@ STARTS_RAY = ("benchmarks/", "test_jobs", "test_multi_node", "test_pool_nodes", 
 """Files that start Ray without the fixture."""
 
 
-SLOW = ("test_api", "test_rollback", "commands/test_prepare")
-"""Files that distil again and again: a minute or so each."""
+SLOW = (
+    "test_api",
+    "test_rollback",
+    "test_tutorial",
+    "commands/test_prepare",
+    "test_a_terminated_run_stops_cleanly",
+    "test_update_adds_a_day_and_equals_one_longer_run",
+    "test_a_killed_worker_changes_no_bit",
+    "test_search_goes_on_with_the_recipe_that_anchors_speak_for",
+)
+"""Files and tests that distil or train again and again: a minute or so each. Others tell of the
+same promises, at smaller scale or of another part."""
 
 
 @pytest.hookimpl(tryfirst=True)
