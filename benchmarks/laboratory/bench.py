@@ -75,10 +75,8 @@ class Bench:
     def few_rows(self, train: TrainingRows, recipe: Recipe, seed: int) -> Scores:
         """Every candidate trained on `train`."""
         batch = train.batch
-        fields = (batch.categorical, batch.numeric, batch.sequence, batch.label)
-        key = self.key(
-            "few", to_mapping(recipe), seed, tensors=(*fields, train.target, train.weight)
-        )
+        tensors = (*batch.tensors, train.target, train.weight)
+        key = self.key("few", to_mapping(recipe), seed, tensors=tensors)
         items = [(candidate, seed) for candidate in self.candidates]
         return self.measured(key, _few_rows, items, (train, recipe))
 

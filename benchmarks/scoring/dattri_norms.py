@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.scoring.torch_func import RowLogit, fields_of, row_loss
+from benchmarks.scoring.torch_func import RowLogit, row_loss
 from diet_ray.data.batch import Batch
 from diet_ray.models.base import Recommender
 
@@ -37,7 +37,7 @@ def dattri_squared_norms(model: Recommender) -> Callable[[Batch], Tensor]:
     attributor.projector_kwargs = None
 
     def squared_norms(batch: Batch) -> Tensor:
-        rows = DataLoader(TensorDataset(*fields_of(batch)), batch_size=len(batch))
+        rows = DataLoader(TensorDataset(*batch.tensors), batch_size=len(batch))
         with sdpa_kernel(SDPBackend.MATH):
             return attributor.self_attribute(rows)
 

@@ -28,10 +28,6 @@ class RowLogit(nn.Module):
         return self.model(Batch(*(field.unsqueeze(0) for field in fields)))[0]
 
 
-def fields_of(batch: Batch) -> tuple[Tensor, ...]:
-    return batch.categorical, batch.numeric, batch.sequence, batch.label
-
-
 def row_loss(module: RowLogit, parameters: dict[str, Tensor], *fields: Tensor) -> Tensor:
     label = fields[-1]
     return binary_cross_entropy_with_logits(functional_call(module, parameters, fields), label)
@@ -50,7 +46,7 @@ def torch_func_norms(model: Recommender) -> Callable[[Batch], Tensor]:
     def norms(batch: Batch) -> Tensor:
         # The fused kernels of attention have no batching rule.
         with sdpa_kernel(SDPBackend.MATH):
-            gradients = per_row(parameters, *fields_of(batch))
+            gradients = per_row(parameters, *batch.tensors)
         each = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()]
         return torch.linalg.vector_norm(torch.stack(each), dim=0)
 

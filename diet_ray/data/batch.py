@@ -81,6 +81,11 @@ class Batch:
     sequence: Tensor
     label: Tensor
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """In the order that makes a batch of them."""
+        return self.categorical, self.numeric, self.sequence, self.label
+
     def __len__(self) -> int:
         return self.label.shape[0]
 

@@ -55,6 +55,10 @@ class BudgetConfig:
         assert self.share is not None
         return round(self.share * rows_seen)
 
+    def drawn(self, rows_before: int, stage_rows: int, num_strata: int) -> int:
+        """Slots that a stage draws: what it proposes, at least one for each of its strata."""
+        return min(stage_rows, max(num_strata, self.proposed(rows_before, stage_rows)))
+
     def proposed(self, rows_before: int, stage_rows: int) -> int:
         """Slots that a stage proposes: `boundary_factor` times its share of the capacity."""
         after = rows_before + stage_rows

@@ -122,7 +122,7 @@ def measure(source: Source, schema: Schema, config: DistillConfig) -> Measured:
 
     model = build(config.lead, features, seed=0)
     strata = np.bincount(some["_stratum"].to_numpy(), minlength=NUM_STRATA)
-    budget = max(int(np.count_nonzero(strata)), config.budget.proposed(0, some.num_rows))
+    budget = config.budget.drawn(0, some.num_rows, int(np.count_nonzero(strata)))
     reservoir = Reservoir.of_stage(
         tuple(strata.tolist()), budget, config.influence.defensive_share, config.seed
     )

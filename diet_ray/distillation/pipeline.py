@@ -91,9 +91,8 @@ def slot_budgets(log: PreparedLog, config: DistillConfig) -> dict[int, int]:
         )
     budgets, rows_seen = {}, 0
     for stage in log.train_stages:
-        needed = int(np.count_nonzero(stage.strata))
-        proposed = config.budget.proposed(rows_seen, stage.num_rows)
-        budgets[stage.index] = min(stage.num_rows, max(needed, proposed))
+        num_strata = int(np.count_nonzero(stage.strata))
+        budgets[stage.index] = config.budget.drawn(rows_seen, stage.num_rows, num_strata)
         rows_seen += stage.num_rows
     return budgets
 

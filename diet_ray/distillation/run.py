@@ -87,8 +87,8 @@ def distill(config: DistillConfig, path: Path, console: Console | None = None) -
         # What is wrong with log, configuration or cluster shows before the first commit. Any other
         # error leaves the run: its storage may answer later, or another driver have taken it over.
         # So does a cluster that fails once the log is prepared, which may have taken hours.
-        is_prepared = (run.log / "log.json").exists() and isinstance(e, ClusterError)
-        if is_new and not is_prepared and not Snapshots(Folder.at(run.memory) / "stages").stages():
+        goes_on = isinstance(e, ClusterError) and (run.log / "log.json").exists()
+        if is_new and not goes_on and not Snapshots(Folder.at(run.memory) / "stages").stages():
             shutil.rmtree(run.path)
         raise
 
@@ -135,9 +135,16 @@ def _claim(run: RunFolder, config: DistillConfig) -> bool:
     wanted = to_mapping(config)
     if run.path.exists() and not run.path.is_dir():
         raise OutputError(f"{run.path}: is a file: choose another --out")
-    if not run.path.exists() or not any(run.path.iterdir()):
-        Folder.at(run.path).write(run.config.name, json.dumps(wanted, indent=1).encode())
-        return True
+    is_new = not run.path.exists() or not any(run.path.iterdir())
+    if not is_new:
+        _check_same(run, config)
+    # Of a run that is there, too: what may differ counts from now on, in later updates as well.
+    Folder.at(run.path).write(run.config.name, json.dumps(wanted, indent=1).encode())
+    return is_new
+
+
+def _check_same(run: RunFolder, config: DistillConfig) -> None:
+    """Raises `OutputError` if the folder isn't that of this run, still to be finished."""
     if not run.config.exists():
         raise OutputError(f"{run.path}: exists and is no run of diet: choose another --out")
     different = _first_difference(_identity(load_run_config(run)), _identity(config))
@@ -149,9 +156,6 @@ def _claim(run: RunFolder, config: DistillConfig) -> bool:
         raise OutputError(
             f"{run.path}: is distilled already: choose another --out, or add rows by `diet update`"
         )
-    # What may differ counts from now on, in later updates too.
-    Folder.at(run.path).write(run.config.name, json.dumps(wanted, indent=1).encode())
-    return False
 
 
 def _identity(config: DistillConfig) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def row_by_row(
     row_bytes = sum(p.numel() * p.element_size() for p in parameters.values())
     num_rows = max(1, _MAX_BLOCK_BYTES // max(1, row_bytes))
     per_row = vmap(grad(logit), in_dims=(None, 0, 0, 0, 0, 0))
-    rows = (gathered, batch.categorical, batch.numeric, batch.sequence, batch.label)
+    rows = (gathered, *batch.tensors)
     # The fused kernels of attention have no batching rule.
     with sdpa_kernel(SDPBackend.MATH):
         blocks = [

@@ -71,7 +71,7 @@ def share_one_heap() -> None:
     """Lets threads that this process starts from now on allocate where its main thread does.
 
     By default glibc gives each thread a heap of its own, of 64 MiB pieces that come from the system
-    and go back to it all the time where tensors are large: a fifth of a scorer's time. Does nothing
+    and go back to it all the time where tensors are large: a tenth of a scorer's time. Does nothing
     with another C library.
     """
     with contextlib.suppress(OSError, AttributeError):

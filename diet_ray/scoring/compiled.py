@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from diet_ray.data.batch import Batch
+from diet_ray.documents import cut
 from diet_ray.recording import record
 from diet_ray.scoring.config import RowScore
 
@@ -49,8 +50,7 @@ class CompiledScorer:
                 self._program = self._compiled(batch)
             # Compilers fail in ways of their own, and none of them is a reason not to score.
             except Exception as e:
-                reason = " ".join(str(e).split())[:200]
-                warnings.warn(f"scores aren't compiled: {reason}", stacklevel=2)
+                warnings.warn(f"scores aren't compiled: {cut(str(e))}", stacklevel=2)
         return dict(self._score(batch)) if self._program is None else self._program(batch)
 
     def _compiled(self, batch: Batch) -> Callable[[Batch], Scores]:
@@ -60,11 +60,11 @@ class CompiledScorer:
         def function(*fields: Tensor) -> tuple[Tensor, ...]:
             return tuple(self._score(Batch(*fields)).values())
 
-        program = torch.compile(record(function, _fields(batch)), fullgraph=True, dynamic=False)
+        program = torch.compile(record(function, batch.tensors), fullgraph=True, dynamic=False)
 
         @torch.no_grad()
         def run(rows: Batch) -> Scores:
-            return dict(zip(names, program(*_fields(rows)), strict=True))
+            return dict(zip(names, program(*rows.tensors), strict=True))
 
         # Not of the rows recorded: a value that was taken for a constant would pass.
         other = batch[torch.arange(len(batch) - 1, -1, -1, device=batch.label.device)]
@@ -76,7 +76,3 @@ class CompiledScorer:
             bound = self._tolerance * float(values.abs().max())
             if not bool((found[name] - values).abs().max() <= bound):
                 raise RuntimeError(f"compiled, `{name}` comes out different")
-
-
-def _fields(batch: Batch) -> tuple[Tensor, ...]:
-    return batch.categorical, batch.numeric, batch.sequence, batch.label

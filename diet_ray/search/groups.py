@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from diet_ray.data.batch import FeatureSpec
 from diet_ray.models.catalogue import Candidate
 from diet_ray.search.run_set import DistilledRows
-from diet_ray.search.size import model_size
+from diet_ray.search.size import size_if_built
 from diet_ray.search.stacks import like_parts, shape, stack_size
 
 GROUPS_PER_WORKER = 3
@@ -67,8 +67,5 @@ def _cost(candidates: Sequence[Candidate], rows: DistilledRows, num_seeds: int) 
 def _numbers_per_row(candidate: Candidate, features: FeatureSpec) -> float:
     """Weights that a row meets; none if the model can't be built, which its run will tell."""
     num_positions = len(features.categorical) + sum(s.max_length for s in features.sequence)
-    try:
-        dense = model_size(candidate, features).dense
-    except Exception:
-        return 0.0
-    return dense + num_positions * candidate.embedding_size
+    size = size_if_built(candidate, features)
+    return 0.0 if size is None else size.dense + num_positions * candidate.embedding_size

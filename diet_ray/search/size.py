@@ -28,6 +28,14 @@ class ModelSize:
     """What the table takes in memory: padding columns included."""
 
 
+def size_if_built(candidate: Candidate, features: FeatureSpec) -> ModelSize | None:
+    """`model_size`; None if the model can't be built, which its run will tell."""
+    try:
+        return model_size(candidate, features)
+    except Exception:
+        return None
+
+
 def model_size(candidate: Candidate, features: FeatureSpec) -> ModelSize:
     """Counts on a model for the same fields with next to no ids, as only the table depends on them;
     of a module with embeddings of its own, on one for all ids that takes no memory."""

@@ -21,7 +21,7 @@ from diet_ray.models.catalogue import Candidate, build, fields_of, recommender_c
 from diet_ray.models.stack import ModelStack, NotStackable
 from diet_ray.search.evaluation import Evaluation, EvaluationRows, evaluation_of
 from diet_ray.search.runs import PROGRESS, RunResult, TrainingRows
-from diet_ray.search.size import model_size
+from diet_ray.search.size import size_if_built
 from diet_ray.training.loop import STEPS_PER_POINT, drift_match
 from diet_ray.training.recipe import Recipe
 from diet_ray.training.stacked import StackedTraining
@@ -62,15 +62,13 @@ def stack_size(candidate: Candidate, features: FeatureSpec, recipe: Recipe) -> i
     if recipe.order != "time":
         # Shuffled rows come in another order for every seed.
         return 1
-    try:
-        size = model_size(candidate, features)
-        table_bytes = _BYTES_PER_NUMBER * size.table_cells
-        if not recommender_class(candidate).reads_table:
-            # Embeddings of its own have gradients and a first moment, too.
-            table_bytes += 2 * _BYTES_PER_NUMBER * size.dense
-    except Exception:
-        # A model that can't be built: its run will say so.
+    size = size_if_built(candidate, features)
+    if size is None:
         return 1
+    table_bytes = _BYTES_PER_NUMBER * size.table_cells
+    if not recommender_class(candidate).reads_table:
+        # Embeddings of its own have gradients and a first moment, too.
+        table_bytes += 2 * _BYTES_PER_NUMBER * size.dense
     return max(1, min(MAX_STACK, MAX_STACK_BYTES // max(1, table_bytes)))
 
 

@@ -31,7 +31,7 @@ from diet_ray.models.catalogue import Candidate
 from diet_ray.search import results
 from diet_ray.search.evaluation import NUM_BLOCKS, EvaluationRows
 from diet_ray.search.runs import FullRunConfig, RunResult, full_run
-from diet_ray.search.size import model_size
+from diet_ray.search.size import size_if_built
 from diet_ray.search.workers import WorkersConfig
 from diet_ray.storage import Folder
 from diet_ray.training.board import RunBoard
@@ -163,10 +163,8 @@ def cost(candidate: Candidate, log: PreparedLog) -> float:
 
     0 if the model can't be built, which its run will tell.
     """
-    try:
-        return model_size(candidate, log.features).dense + 1.0 / candidate.batch_size
-    except Exception:
-        return 0.0
+    size = size_if_built(candidate, log.features)
+    return 0.0 if size is None else size.dense + 1.0 / candidate.batch_size
 
 
 def run_file(

@@ -20,7 +20,6 @@ from diet_ray.training.reach import Reach, bounded, reach_of
 
 TOLERANCE = 1e-3
 """Of the first step's logits and gradients, relative to the largest of them."""
-_BATCH_TENSORS = ("categorical", "numeric", "sequence", "label")
 
 
 class StackedGradients(NamedTuple):
@@ -94,13 +93,12 @@ class StackedTraining:
         """
         stack = self._stack
         masks = stack.draw_masks(batch)
-        fields = [getattr(batch, name) for name in _BATCH_TENSORS]
         share = weight / weight.sum()
         tensors = [
             *stack.dense.values(),
             stack.gather(rows),
             *masks.values(),
-            *fields,
+            *batch.tensors,
             target,
             share,
         ]

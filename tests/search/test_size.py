@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
-from torch import Tensor, nn
 
-from diet_ray.data.batch import Batch, FeatureSpec, SequenceSpec
+from diet_ray.data.batch import FeatureSpec, SequenceSpec
 from diet_ray.models.catalogue import ARCHITECTURES, Candidate, build, num_parameters
 from diet_ray.search.size import model_size
 from diet_ray.search.stacks import MAX_STACK, stack_size
 from diet_ray.training.recipe import Recipe
+from tests.models.test_wrapped import Plain
 
 FEATURES = FeatureSpec(
     categorical=("user", "item"),
@@ -48,21 +47,8 @@ def test_smaller_fields_count_what_they_have_and_take_what_they_pad() -> None:
         assert model_size(blind, FEATURES).table == (50 + 70) * (8 + linear) + 9 * (2 + linear)
 
 
-class Own(nn.Module):
-    """A module with embeddings of its own."""
-
-    def __init__(self, features: FeatureSpec, embedding_size: int) -> None:
-        super().__init__()
-        self.embeddings = nn.ModuleList(nn.Embedding(n, embedding_size) for n in features.num_ids)
-        self.linear = nn.Linear(embedding_size, 1)
-
-    def forward(self, batch: Batch) -> Tensor:
-        parts = [e(batch.categorical[:, i]) for i, e in enumerate(self.embeddings)]
-        return self.linear(torch.stack(parts).sum(dim=0))
-
-
 def test_a_module_s_own_embeddings_count_and_take_their_room() -> None:
-    own = Candidate(name="c", architecture=f"{__name__}:Own", embedding_size=4)
+    own = Candidate(name="c", architecture=f"{Plain.__module__}:Plain", embedding_size=4)
     size = model_size(own, FEATURES)
     # And the bias that every module is given.
     assert size.dense == (50 + 70) * 4 + 4 + 1 + 1
