@@ -113,19 +113,38 @@ def cut(text: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which refuses a key that is given twice in one mapping."""
+    """The safe loader, which refuses a key that is given twice in one mapping.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):
-                if key in seen:
-                    raise ValueError(f"key {shown(key)} is given twice")
-                seen.add(key)
-        return super().construct_mapping(node, deep)
+    PyYAML leaves a merged key beside the one that overrides it, and takes the wrong one of them
+    where what was merged into is itself merged. Here a mapping's own keys count, then those of the
+    first mapping merged that has them.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._flattened: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if id(node) in self._flattened:
+            return
+        self._flattened.add(id(node))
+        own = [pair for pair in node.value if pair[0].tag != "tag:yaml.org,2002:merge"]
+        kept: dict[Hashable, tuple[yaml.Node, yaml.Node]] = {}
+        for pair in own:
+            key = self._key(pair)
+            if key in kept:
+                raise ValueError(f"key {shown(key)} is given twice")
+            kept[key] = pair
+        super().flatten_mapping(node)
+        for pair in node.value[: len(node.value) - len(own)]:
+            kept.setdefault(self._key(pair), pair)
+        node.value = list(kept.values())
+
+    def _key(self, pair: tuple[yaml.Node, yaml.Node]) -> Hashable:
+        key = self.construct_object(pair[0], deep=True)
+        if not isinstance(key, Hashable):
+            raise ValueError(f"key {shown(key)} is no plain value")
+        return key
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

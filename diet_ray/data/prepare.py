@@ -36,6 +36,7 @@ from diet_ray.parquet import decoding
 from diet_ray.storage import Folder, LockFile
 
 MARKER = "unfinished"
+_MARK = b"This folder is no prepared log: preparing it did not finish.\n"
 COLLIDING_SHARE = 0.5
 """From this share of a hashed field's values on, their collisions are told."""
 _INTAKE = IntakeConfig()
@@ -181,11 +182,12 @@ def _claim(folder: Folder) -> None:
         names = folder.names()
     except OutputError as e:
         raise OutputError(f"{e}: is it a folder?") from None
-    if MARKER in names and MANIFEST not in names:
+    # A file of that name that says something else is somebody's own.
+    if MARKER in names and MANIFEST not in names and folder.find(MARKER) == _MARK:
         _delete_all(folder)
     elif names:
         raise OutputError(f"{folder}: exists already; choose another folder or remove it")
-    folder.write(MARKER, b"This folder is no prepared log: preparing it did not finish.\n")
+    folder.write(MARKER, _MARK)
 
 
 def _delete_all(folder: Folder) -> None:

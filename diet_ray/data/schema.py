@@ -32,7 +32,14 @@ MAX_LENGTH = 10_000
 """Items of a sequence."""
 MAX_HASH_BUCKETS = 2**30
 MAX_NAME_BYTES = 200
-_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]+")
+FORBIDDEN_IN_NAMES = r"[/\\\x00-\x1f\x7f]"
+
+
+def is_field_name(name: str) -> bool:
+    """Whether a field may be called so: it names columns of the slots, and files."""
+    if not name or name.startswith("_") or len(name.encode()) > MAX_NAME_BYTES:
+        return False
+    return re.search(FORBIDDEN_IN_NAMES, name) is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +84,12 @@ class Field:
     """Sequence with `history_of`: the categorical field that says whose history it is."""
 
     def __post_init__(self) -> None:
-        if not self.name or self.name.startswith("_"):
-            raise ValueError(f"field name {shown(self.name)} must not be empty or begin with `_`")
+        if not is_field_name(self.name):
+            raise ValueError(
+                f"field name {shown(self.name)} names columns and files, too: it may not be empty, "
+                f"begin with `_`, have more than {MAX_NAME_BYTES} bytes, or hold a slash or "
+                "anything that can't be printed"
+            )
         if (self.history_of is None) != (self.user is None):
             raise ValueError(f"field {self.name}: `history_of` and `user` go together")
         if self.history_of is not None and self.kind != "sequence":
@@ -89,11 +100,6 @@ class Field:
             raise ValueError(
                 f"field {self.name}: min_count and max_length must be at least 1, "
                 "hash_buckets at least 0"
-            )
-        if len(self.name.encode()) > MAX_NAME_BYTES or not _NAME.fullmatch(self.name):
-            raise ValueError(
-                f"field name {shown(self.name)} names files, too: at most {MAX_NAME_BYTES} bytes, "
-                "no `/` and nothing that can't be printed"
             )
         if self.max_length > MAX_LENGTH or self.hash_buckets > MAX_HASH_BUCKETS:
             raise ValueError(

@@ -328,10 +328,12 @@ def test_an_existing_folder_is_refused_and_kept(tmp_path: Path) -> None:
     assert files(Path(log.path)) == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "note.txt").write_text("keep")
+    (tmp_path / "mine" / "unfinished").write_text("somebody's own list")
     source = SourceConfig(paths=(str(tmp_path / "raw"),))
     with pytest.raises(OutputError, match="mine: exists already"):
         prepare(source, SCHEMA, STAGES, tmp_path / "mine")
-    assert files(tmp_path / "mine") == {"note.txt": b"keep"}
+    kept = {"note.txt": b"keep", "unfinished": b"somebody's own list"}
+    assert files(tmp_path / "mine") == kept
     with pytest.raises(OutputError, match=r"note.txt: .*: is it a folder"):
         prepare(source, SCHEMA, STAGES, tmp_path / "mine" / "note.txt")
 

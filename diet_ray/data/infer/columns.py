@@ -56,7 +56,15 @@ class Column:
         return {w.lower() for w in re.split(r"[^A-Za-z0-9]+", split) if w}
 
 
+def is_nested(kind: pa.DataType) -> bool:
+    """Whether a type is neither plain nor a list of plain values: no field can take it."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_nested(kind))
+
+
 def profile(name: str, values: pa.Array) -> Column:
+    """Of values whose type isn't nested."""
     kind = values.type
     if pa.types.is_dictionary(kind):
         values = values.cast(kind.value_type)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from diet_ray.data.infer.columns import Column, label_auc, profile
+from diet_ray.data.infer.columns import Column, is_nested, label_auc, profile
 from diet_ray.data.infer.sample import Sample
-from diet_ray.data.schema import Field, Label, Schema, Timestamp
+from diet_ray.data.schema import (
+    FORBIDDEN_IN_NAMES,
+    MAX_NAME_BYTES,
+    Field,
+    Label,
+    Schema,
+    Timestamp,
+    is_field_name,
+)
+from diet_ray.documents import shown
 from diet_ray.errors import DataError
 
 LABEL_WORDS = (
@@ -49,7 +61,11 @@ class Proposal:
 def propose(sample: Sample) -> Proposal:
     """Raises `DataError` if no column can be the label, or the time."""
     rows = sample.rows
-    columns = [profile(n, rows[n].combine_chunks()) for n in rows.column_names]
+    twice = [n for n, count in Counter(rows.column_names).items() if count > 1]
+    if twice:
+        raise DataError(f"{sample.file}: column {shown(twice[0])} is there twice; rename one")
+    left_out = {f.name: f"type {f.type}" for f in rows.schema if is_nested(f.type)}
+    columns = [profile(n, rows[n].combine_chunks()) for n in rows.column_names if n not in left_out]
     time = _best(
         [c for c in columns if c.is_time and not c.num_missing], TIME_WORDS, need_word=False
     )
@@ -64,8 +80,8 @@ def propose(sample: Sample) -> Proposal:
         raise DataError(f"{sample.file}: no column holds just 0 and 1, so there is no label")
     truth = pc.cast(rows[label.name], pa.int8()).combine_chunks().to_numpy() == 1
     remarks: dict[str, str] = {}
-    left_out: dict[str, str] = {}
     fields: list[Field] = []
+    names = set(rows.column_names)
     for column in columns:
         if column.name in (time.name, label.name):
             continue
@@ -74,17 +90,22 @@ def propose(sample: Sample) -> Proposal:
         if why is not None:
             left_out[column.name] = why
             continue
-        field, remark = _field(column, sample)
+        name = column.name if is_field_name(column.name) else _field_name(column.name, names)
+        field, remark = _field(column, sample, name)
         fields.append(field)
+        names.add(field.name)
         remarks[field.name] = remark
     by_name = {c.name: c for c in columns}
-    known = [by_name[f.name] for f in fields if f.kind == "categorical"]
-    user, item = _best(known, USER_WORDS, need_word=True), _best(known, ITEM_WORDS, need_word=True)
+    known = {f.source_column: f.name for f in fields if f.kind == "categorical"}
+    named = [by_name[column] for column in known]
+    user, item = _best(named, USER_WORDS, need_word=True), _best(named, ITEM_WORDS, need_word=True)
     if user is not None and item is not None and user is not item:
+        history_of = known[item.name]
+        name = _field_name(f"past_{history_of}", names)
         fields.append(
-            Field(name=f"past_{item.name}", kind="sequence", history_of=item.name, user=user.name)
+            Field(name=name, kind="sequence", history_of=history_of, user=known[user.name])
         )
-        remarks[f"past_{item.name}"] = "built from the user's own earlier rows with label 1"
+        remarks[name] = "built from the user's own earlier rows with label 1"
     if not fields:
         raise DataError(f"{sample.file}: no column is left for a field: {left_out}")
     others = [c.name for c in binary if c is not label]
@@ -135,24 +156,35 @@ def _reason_to_leave_out(column: Column) -> str | None:
         return "another value in every row: the row's own id?"
     if pa.types.is_temporal(column.type):
         return "a second time; derive hour, age or the like from it"
-    if pa.types.is_nested(column.type) and not column.is_list:
-        return f"type {column.type}"
     return None
 
 
-def _field(column: Column, sample: Sample) -> tuple[Field, str]:
+def _field_name(column: str, taken: Collection[str]) -> str:
+    """The nearest name to the column's own that a field may have and that is free."""
+    allowed = re.sub(FORBIDDEN_IN_NAMES, "_", column).lstrip("_") or "column"
+    while len(allowed.encode()) > MAX_NAME_BYTES - len("_999"):
+        allowed = allowed[:-1]
+    name, count = allowed, 1
+    while name in taken:
+        count += 1
+        name = f"{allowed}_{count}"
+    return name
+
+
+def _field(column: Column, sample: Sample, name: str) -> tuple[Field, str]:
+    source = None if name == column.name else column.name
     values = f"{column.num_distinct:,} values"
     if column.num_missing:
         values += f", {column.num_missing / column.num_rows:.0%} missing"
     if column.is_list or column.separator is not None:
         separator = column.separator or "|"
-        field = Field(name=column.name, kind="sequence", separator=separator)
+        field = Field(name=name, kind="sequence", column=source, separator=separator)
         return field, values if column.is_list else f"items separated by {separator!r}"
     is_named = bool(column.words & set(USER_WORDS + ITEM_WORDS + ID_WORDS))
     has_few = column.num_distinct <= min(FEW_VALUES, column.num_rows / 5)
     is_category = not column.is_number or (column.is_whole and (is_named or has_few))
     if not is_category:
-        return Field(name=column.name, kind="numeric"), values
+        return Field(name=name, kind="numeric", column=source), values
     min_count = 1
     # Of a sample's values, those that occur once say how many more a whole log will have.
     if column.num_distinct > 1_000 and column.num_once > column.num_distinct / 4:
@@ -162,10 +194,10 @@ def _field(column: Column, sample: Sample) -> tuple[Field, str]:
     if not sample.is_whole and _extrapolated(column) > MANY_VALUES:
         buckets, min_count = MANY_VALUES, 1
         values += " in the first rows, nearly all new: hashed"
-    return (
-        Field(name=column.name, kind="categorical", min_count=min_count, hash_buckets=buckets),
-        values,
+    field = Field(
+        name=name, kind="categorical", column=source, min_count=min_count, hash_buckets=buckets
     )
+    return field, values
 
 
 def _extrapolated(column: Column) -> float:

@@ -226,3 +226,62 @@ def test_types_are_those_of_many_rows(tmp_path: Path) -> None:
     schema = take_sample(str(file)).rows.schema
     assert schema.field("price").type == pa.float64()
     assert schema.field("country").type == pa.string()
+
+
+def test_columns_that_no_field_may_be_called_like_get_another_name(tmp_path: Path) -> None:
+    num_rows = 400
+    path = tmp_path / "clicks.parquet"
+    table = pa.table(
+        {
+            "_c0": [i % 7 for i in range(num_rows)],
+            "a/b": [i % 5 for i in range(num_rows)],
+            "a_b": [i % 6 for i in range(num_rows)],
+            "é" * 150: [i % 6 for i in range(num_rows)],
+            "user/id": [i % 30 for i in range(num_rows)],
+            "item/id": [i % 31 for i in range(num_rows)],
+            "past_item_id": [i % 9 for i in range(num_rows)],
+            "ts": [1_700_000_000 + 60 * i for i in range(num_rows)],
+            "click": [int(i % 3 == 0) for i in range(num_rows)],
+        }
+    )
+    pq.write_table(table, path)
+    schema, _ = write_proposal(str(path), tmp_path / "proposed")
+    fields = {f.source_column: f.name for f in Schema.load(schema).fields if not f.history_of}
+    long = fields.pop("é" * 150)
+    assert long == "é" * 98
+    assert fields == {
+        "_c0": "c0",
+        "a/b": "a_b_2",
+        "a_b": "a_b",
+        "user/id": "user_id",
+        "item/id": "item_id",
+        "past_item_id": "past_item_id",
+    }
+    history = next(f for f in Schema.load(schema).fields if f.history_of)
+    assert (history.name, history.history_of, history.user) == (
+        "past_item_id_2",
+        "item_id",
+        "user_id",
+    )
+
+
+def test_nested_columns_are_left_out(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "ts": [1_700_000_000 + 60 * i for i in range(200)],
+            "click": [int(i % 3 == 0) for i in range(200)],
+            "item": [i % 7 for i in range(200)],
+            "context": [{"x": i} for i in range(200)],
+            "seen": [[{"x": i}] for i in range(200)],
+        }
+    )
+    pq.write_table(table, tmp_path / "clicks.parquet")
+    found = propose(take_sample(str(tmp_path / "clicks.parquet")))
+    assert [f.name for f in found.schema.fields] == ["item"]
+    assert found.left_out["context"].startswith("type struct")
+    assert found.left_out["seen"].startswith("type list")
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="column 'item' is there twice"):
+        proposed(tmp_path / "clicks.csv", "ts,click,item,item", "1700000000,1,3,4")
