@@ -17,6 +17,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from benchmarks.laboratory.bench import Bench
 from benchmarks.laboratory.candidates import candidates_of
 from benchmarks.laboratory.curve import point
 from benchmarks.laboratory.full import full_runs
-from benchmarks.laboratory.ledger import Ledger
+from benchmarks.laboratory.ledger import FORMAT, Ledger
 from benchmarks.laboratory.logs import LogSource, open_log, sources
 from benchmarks.laboratory.reports import LogReport
 from benchmarks.laboratory.results import write_results
@@ -50,6 +51,8 @@ FULL_SEEDS = (0, 1, 2)
 EVALUATION_ROWS = 20_000
 QUICK_LOGS = ("kuairand",)
 STREAM_LOGS = ("kuairand", "drift", "history")
+MIN_DRAWS = 3
+"""So that some candidates are left beside two dozen anchors."""
 PARTS = ("curve", "ablation", "recipes", "stream")
 
 
@@ -59,13 +62,16 @@ def main() -> None:
     begin_s = time.perf_counter()
     named = sources(arguments.movielens)
     names = arguments.logs or (QUICK_LOGS if arguments.quick else tuple(named))
-    known = dict.fromkeys((*names, *arguments.priors))
-    benches = {name: make_bench(name, named[name], arguments) for name in known}
-    priors = prior_scores(benches)
-    reports = {name: report_of(name, arguments) for name in named}
-    for name in names:
-        measure(benches[name], priors.get(name), reports[name], arguments)
-        note(f"{name}: {time.perf_counter() - begin_s:.0f} s since the start")
+    reports = {name: report_of(name, arguments) for name in reported(named, arguments)}
+    if arguments.parts != []:
+        known = dict.fromkeys((*names, *arguments.priors))
+        benches = {name: make_bench(name, named[name], arguments) for name in known}
+        priors = prior_scores(benches)
+        if not priors:
+            note("`prior` needs the full runs of other logs: it is left out, see --priors")
+        for name in names:
+            measure(benches[name], priors.get(name), reports[name], arguments)
+            note(f"{name}: {time.perf_counter() - begin_s:.0f} s since the start")
     found = {
         name: report.figures(DEFAULT_FRACTION, distillation_passes())
         for name, report in reports.items()
@@ -75,8 +81,17 @@ def main() -> None:
         write_results(found, over_logs(found), ROOT / "docs/results.md", ROOT / "docs/plots")
         points = json.dumps(curve_points(found), indent=1)
         (ROOT / "diet_ray/report/curve.json").write_text(points + "\n")
+    if not arguments.logs and not arguments.quick:
+        names = tuple(found)
     shown = {name: found[name] for name in names if name in found}
     print(json.dumps(shown, indent=None if arguments.json else 1))
+
+
+def reported(named: Iterable[str], arguments: argparse.Namespace) -> list[str]:
+    """The logs that can be measured, and those that were in an earlier call."""
+    folders = [f / "reports" for f in (arguments.out, arguments.known) if f is not None]
+    before = sorted(path.stem for folder in folders for path in folder.glob("*.json"))
+    return list(dict.fromkeys((*named, *before)))
 
 
 def report_of(name: str, arguments: argparse.Namespace) -> LogReport:
@@ -93,15 +108,24 @@ def parse() -> argparse.Namespace:
         "--parts", nargs="*", choices=PARTS, help="all by default; none measures nothing"
     )
     parser.add_argument("--fractions", nargs="*", type=float, help="rows of the set over the log's")
-    parser.add_argument("--seeds", type=int, default=1, help="distillations of each size")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="distillations of each size below 1/15; one from there"
+    )
     parser.add_argument("--draws", type=int, default=6, help="random candidates an architecture")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--out", type=Path, default=Path("runs/ranking"), help="kept between runs")
-    parser.add_argument("--known", type=Path, help="folder of ledgers to begin with")
+    parser.add_argument("--known", type=Path, help="folder of ledgers and reports to begin with")
     parser.add_argument("--quick", action="store_true", help="one log at the default size")
     parser.add_argument("--write", action="store_true", help="rewrite docs/results.md and plots")
     parser.add_argument("--json", action="store_true", help="on one line")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    names = list(sources(arguments.movielens))
+    for name in (*(arguments.logs or ()), *arguments.priors):
+        if name not in names:
+            parser.error(f"log {name} is none of {', '.join(names)} (--movielens adds its own)")
+    if arguments.seeds < 1 or arguments.workers < 1 or arguments.draws < MIN_DRAWS:
+        parser.error(f"--seeds and --workers are at least 1, --draws {MIN_DRAWS}")
+    return arguments
 
 
 def make_bench(name: str, source: LogSource, arguments: argparse.Namespace) -> Bench:
@@ -149,7 +173,8 @@ def measure(
     if parts is None:
         parts = ("curve",) if arguments.quick else PARTS
     sizes = arguments.fractions or ((DEFAULT_FRACTION,) if arguments.quick else FRACTIONS)
-    sets = arguments.out / "sets"
+    sets = arguments.out / f"sets-{FORMAT}"
+    report.begin([c.identity for c in bench.candidates])
     report.put(full_auc=bench.full.ranking.tolist())
     if "curve" in parts:
         for size in sizes:

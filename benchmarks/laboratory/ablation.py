@@ -14,7 +14,7 @@ import torch
 from benchmarks.laboratory.bench import Bench
 from benchmarks.laboratory.distilled import REFERENCE_FRACTION, Distilled, default_config, distil
 from benchmarks.laboratory.measure import gain
-from benchmarks.laboratory.methods import DISTILLED_SEED
+from benchmarks.laboratory.methods import DISTILLED_SEED, baseline_rows
 from diet_ray.distillation.config import DistillConfig, default_proxies
 from diet_ray.memory.addressing import AddressingConfig
 from diet_ray.memory.fusion import FusionConfig
@@ -67,11 +67,13 @@ def _relabelled(bench: Bench, default: Distilled) -> dict[str, Array]:
     total, num_rows = len(bench.train), len(default.train)
     recent = torch.arange(total - num_rows, total)
     rows = soft(bench.train[recent], lambda _: default.teacher[recent])
+    random = baseline_rows(bench, "random_soft", default, 0)
     slots = default.train
     share = math.sqrt(default.recipe.row_visit_fraction)
     residual = share * (slots.batch.label - slots.target)
     part = TrainingRows(slots.batch, slots.target + residual, slots.weight)
     return {
+        "random rows, labelled by the proxies": _scores(bench, replace(default, train=random)),
         "recent rows, labelled by the proxies": _scores(bench, replace(default, train=rows)),
         "a share √r of the observed residual": _scores(bench, replace(default, train=part)),
         "observed labels": _scores(

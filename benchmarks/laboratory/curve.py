@@ -47,7 +47,7 @@ def point(
     scores = distilled_scores(bench, sets)
     others = baselines(bench, sets, visits, out, DEAR_BASELINES if dear else FEW_ROWS + PER_STREAM)
     method, rivals = _stacked(scores), {name: _stacked(s) for name, s in others.items()}
-    if prior is not None and np.isfinite(prior).all() and not dear:
+    if prior is not None and np.isfinite(prior).all():
         rivals["prior"] = prior[:, None]
     # Rows labelled by the set's own proxies have already paid for the distillation.
     without = {name: b for name, b in rivals.items() if name != "random_soft"}

@@ -13,18 +13,28 @@ import torch
 from diet_ray.storage import Folder
 
 DIGITS = 6
+FORMAT = 1
+"""Raised whenever runs, recipes or distillations come to find something else under the same key: no
+entry says by which code it was measured."""
+_FORMAT_KEY = "format"
 
 
 class Ledger:
     """Entries by key; every one is on disk when `put` returns. One process writes."""
 
     def __init__(self, path: Path, known: Path | None = None) -> None:
-        """`known` is another ledger's file whose entries are taken over, if it exists."""
+        """`known` is another ledger's file whose entries are taken over, if it exists.
+
+        Entries of another `FORMAT` are left out, and go with the next `put`.
+        """
         self.path = path
         self._entries: dict[str, Any] = {}
         for source in (known, path):
             if source is not None and source.exists():
-                self._entries |= json.loads(source.read_text())
+                found = json.loads(source.read_text())
+                if found.get(_FORMAT_KEY) == FORMAT:
+                    self._entries |= found
+        self._entries[_FORMAT_KEY] = FORMAT
 
     def get(self, key: str) -> Any:
         """None if there is no such entry."""

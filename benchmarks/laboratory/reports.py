@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.laboratory.crossover import crossover
+from benchmarks.laboratory.ledger import FORMAT, key_of
 from diet_ray.storage import Folder
 
 
 class LogReport:
     """Points of the curve by size, and other parts by name, in one JSON file; one process writes.
 
-    What is put replaces what was there. It doesn't know by which method an old part was measured:
-    after a change of the method, begin with an empty folder.
+    What is put replaces what was there. Parts of other candidates, or of another `FORMAT`, are
+    forgotten when a call begins.
     """
 
     def __init__(self, path: Path, known: Path | None = None) -> None:
@@ -26,6 +27,13 @@ class LogReport:
             if source is not None and source.exists():
                 self._parts = json.loads(source.read_text())
                 break
+
+    def begin(self, identities: Sequence[str]) -> None:
+        """Before parts of candidates of these identities are put."""
+        of = key_of(FORMAT, list(identities))
+        if self._parts.get("of") != of:
+            self._parts = {"curve": []}
+        self.put(of=of)
 
     def put(self, **parts: Any) -> None:
         self._parts |= parts

@@ -66,8 +66,16 @@ def _span(low: float | None, high: float | None) -> str:
 
 
 def headline(logs: dict[str, Any]) -> str:
-    heads = ("log", "rows", "bytes", "row visits", "tau", "ceiling", "resolved", "ceiling")
-    heads += ("top-1 regret", "seed SD", "best baseline", "gain in resolved pairs, 95 %")
+    heads = ("log", "rows", "bytes", "row visits", "tau", "ceiling", "of it")
+    heads += (
+        "resolved",
+        "ceiling",
+        "of it",
+        "top-1 regret",
+        "seed SD",
+        "best baseline",
+        "gain in resolved pairs, 95 %",
+    )
     heads += ("best without proxies", "gain, 95 %")
     rows = [
         (
@@ -77,8 +85,10 @@ def headline(logs: dict[str, Any]) -> str:
             fmt.fraction(p["row_visit_fraction"]),
             p["kendall_tau"],
             p["kendall_tau_ceiling"],
+            _of_ceiling(p, "kendall_tau"),
             p["resolved_pair_accuracy"],
             p["resolved_pair_accuracy_ceiling"],
+            _of_ceiling(p, "resolved_pair_accuracy"),
             f"{p['top1_regret']:.4f}",
             f"{p['seed_sd']:.4f}",
             p["best_baseline"],
@@ -89,6 +99,11 @@ def headline(logs: dict[str, Any]) -> str:
         for name, p in logs.items()
     ]
     return _table(heads, rows)
+
+
+def _of_ceiling(point: dict[str, Any], name: str) -> str:
+    """A figure over its ceiling, both against means of all full seeds but one."""
+    return f"{100 * point[f'{name}_matched'] / point[f'{name}_ceiling']:.0f} %"
 
 
 def curve(logs: dict[str, Any]) -> str:
@@ -227,16 +242,21 @@ def crossovers(logs: dict[str, Any]) -> str:
     rows = [
         (
             name,
-            fmt.fraction(c["fraction"]),
-            c["passes"],
+            fmt.fraction(found["crossover"]["fraction"]),
+            count,
+            f"{c['passes']:.1f}",
             number(c["subsample"]),
             number(c["halving"]),
         )
         for name, found in logs.items()
-        if (c := found.get("crossover"))
+        if found.get("crossover")
+        for count, c in (
+            ("row visits", found["crossover"]["by_visits"]),
+            ("CPU time", found["crossover"]["by_cpu_time"]),
+        )
     ]
-    heads = ("log", "set", "passes of a distillation", "beats sub-sampling from", "halving from")
-    return _table(heads, rows)
+    heads = ("log", "set", "counted in", "passes of a distillation")
+    return _table((*heads, "beats sub-sampling from", "halving from"), rows)
 
 
 def controls(logs: dict[str, Any]) -> str:

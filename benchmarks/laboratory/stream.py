@@ -36,7 +36,8 @@ EVERY = 2
 def by_stage(bench: Bench) -> dict[str, Any]:
     """Tau by stage against its ceiling, for a growing and a fixed budget.
 
-    Candidates are judged on the rows of the stage that comes next, which neither arm has seen.
+    Candidates are judged on the rows of the stage that comes next, which neither arm has seen. With
+    two full runs each, a distilled run is held, as the ceiling is, against one of them at a time.
     """
     stages = bench.log.train_stages
     checks = [round((i + 1) * len(stages) / NUM_CHECKS) - 1 for i in range(NUM_CHECKS)]
@@ -74,9 +75,9 @@ def _budget(
                 "stage": stage,
                 "slots": len(train),
                 "row_fraction": recipe.row_visit_fraction,
-                "kendall_tau": found["kendall_tau"],
+                "kendall_tau": found["kendall_tau_matched"],
                 "kendall_tau_ceiling": limit["kendall_tau_ceiling"],
-                "resolved_pair_accuracy": found["resolved_pair_accuracy"],
+                "resolved_pair_accuracy": found["resolved_pair_accuracy_matched"],
                 "resolved_pair_accuracy_ceiling": limit["resolved_pair_accuracy_ceiling"],
                 "least_represented_stage": forgetting,
             }

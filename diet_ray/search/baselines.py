@@ -121,9 +121,10 @@ def soft(batch: Batch, proxy: Callable[[Batch], Tensor]) -> TrainingRows:
 
 
 def sample_recipes(recipe: Recipe) -> tuple[Recipe, ...]:
-    """Recipes of as many steps: time order at three step sizes, and shuffled at the distilled one.
+    """Recipes of as many steps: plain ones, and the distilled recipe itself.
 
-    Step sizes: a full run's own, the distilled recipe's, and twice that one's learning rate.
+    Plain: in time order at three step sizes (a full run's own, the distilled recipe's, and twice
+    that one's learning rate), and shuffled at the distilled one.
     """
     plain = Recipe(
         epochs=recipe.epochs,
@@ -133,7 +134,7 @@ def sample_recipes(recipe: Recipe) -> tuple[Recipe, ...]:
     )
     sizes = (1.0, recipe.steps_per_step, 4.0 * recipe.steps_per_step)
     recipes = [replace(plain, steps_per_step=k) for k in sizes]
-    return (*recipes, replace(plain, order="shuffle"))
+    return (*recipes, replace(plain, order="shuffle"), replace(recipe, residual_share=0.0))
 
 
 def few_rows(setting: Setting, train: TrainingRows, recipe: Recipe, full: Arm) -> BaselineOutcome:

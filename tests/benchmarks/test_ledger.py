@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
+from benchmarks.laboratory import ledger
 from benchmarks.laboratory.ledger import Ledger, key_of
 
 
@@ -19,6 +21,15 @@ def test_entries_outlive_the_process_and_may_begin_with_published_ones(tmp_path:
     other.put("y", 1)
     assert Ledger(tmp_path / "b.json").get("x") == again.get("x")
     assert Ledger(tmp_path / "a.json").get("y") is None
+
+
+def test_entries_of_another_format_are_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Ledger(tmp_path / "a.json").put("x", 1)
+    monkeypatch.setattr(ledger, "FORMAT", ledger.FORMAT + 1)
+    assert Ledger(tmp_path / "a.json").get("x") is None
+    assert Ledger(tmp_path / "b.json", known=tmp_path / "a.json").get("x") is None
 
 
 def test_a_key_depends_on_every_part_and_on_every_row() -> None:

@@ -14,6 +14,10 @@ def point(fraction: float, resolved: float) -> dict[str, Any]:
         "row_visit_fraction": fraction,
         "resolved_pair_accuracy": resolved,
         "baselines": {"subsample": {"resolved_pair_accuracy": 0.5}},
+        "auc": [[0.6], [0.7]],
+        "full_seconds": 20.0,
+        "distilled_seconds": 1.0,
+        "distill_seconds": 30.0,
     }
 
 
@@ -41,6 +45,17 @@ def test_a_report_begins_with_the_known_one_and_leaves_it_as_it_is(tmp_path: Pat
     LogReport(path, known).put_point(point(0.05, 0.9))
     assert len(LogReport(path, known).figures(0.01, 3.0)["curve"]) == 2
     assert len(LogReport(known).figures(0.01, 3.0)["curve"]) == 1
+
+
+def test_parts_of_other_candidates_are_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    report = LogReport(path)
+    report.begin(["a", "b"])
+    report.put_point(point(0.01, 0.7))
+    LogReport(path).begin(["a", "b"])
+    assert len(LogReport(path).figures(0.01, 3.0)["curve"]) == 1
+    LogReport(path).begin(["a", "c"])
+    assert LogReport(path).figures(0.01, 3.0) == {}
 
 
 def test_nothing_is_said_of_a_log_without_a_point(tmp_path: Path) -> None:
