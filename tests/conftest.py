@@ -33,17 +33,19 @@ STARTS_RAY = ("benchmarks/", "test_jobs", "test_multi_node", "test_pool_nodes", 
 
 
 SLOW = (
-    "test_api",
-    "test_rollback",
-    "test_tutorial",
-    "commands/test_prepare",
-    "test_a_terminated_run_stops_cleanly",
+    "test_from_a_log_to_a_ranking",
+    "test_back_and_forth_gives_the_same_bits",
+    "test_the_tutorial_runs",
+    "test_a_public_log_is_prepared_and_distilled",
+    "test_a_strangers_csv_from_proposal_to_distilled_set",
+    "test_a_table_with_a_schema_is_sorted_into_days_here_and_on_ray",
+    "test_a_terminated_run_stops_cleanly_and_goes_on_to_the_same_bits",
     "test_update_adds_a_day_and_equals_one_longer_run",
     "test_a_killed_worker_changes_no_bit",
     "test_search_goes_on_with_the_recipe_that_anchors_speak_for",
 )
-"""Files and tests that distil or train again and again: a minute or so each. Others tell of the
-same promises, at smaller scale or of another part."""
+"""Tests that distil or train again and again: a minute or so each. Others tell of the same
+promises, at smaller scale or of another part."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -53,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         by_itself = any(name in item.nodeid for name in STARTS_RAY)
         if by_itself or "ray_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
-        if any(name in item.nodeid for name in SLOW) and "DIET_SLOW_TESTS" not in os.environ:
+        if getattr(item, "originalname", "") in SLOW and "DIET_SLOW_TESTS" not in os.environ:
             item.add_marker(pytest.mark.skip(reason="slow; make test-all"))
 
 

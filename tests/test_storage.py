@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import threading
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -68,19 +70,29 @@ def test_readers_see_one_whole_content_or_the_other(tmp_path: Path) -> None:
     folder = Folder.at(tmp_path)
     contents = [bytes([i]) * 100_000 for i in range(2)]
     folder.write("file", contents[0])
-    seen, ended = [], threading.Event()
+    ended = threading.Event()
+    seen: set[bytes] = set()
+    errors: list[BaseException] = []
 
     def read() -> None:
-        while not ended.is_set():
-            seen.append(folder.read("file"))
+        try:
+            while not ended.is_set():
+                seen.add(folder.read("file"))
+        except BaseException as e:
+            errors.append(e)
 
     reader = threading.Thread(target=read)
     reader.start()
-    for i in range(50):
+    deadline = time.monotonic() + 60
+    for i in itertools.count():
         folder.write("file", contents[i % 2])
+        enough = i >= 50 and len(seen) > 1
+        if enough or errors or time.monotonic() > deadline:
+            break
     ended.set()
     reader.join()
-    assert set(seen) <= set(contents)
+    assert not errors
+    assert seen == set(contents)
 
 
 def test_leftovers_of_a_killed_writer_are_hidden_and_removed(tmp_path: Path) -> None:

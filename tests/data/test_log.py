@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -102,12 +103,22 @@ def test_batches_are_shards_in_order(log: PreparedLog) -> None:
 
 
 def test_leaving_batches_early_and_failing_in_them_end_the_thread(log: PreparedLog) -> None:
+    before = set(threading.enumerate())
+
+    def assert_ended() -> None:
+        for thread in set(threading.enumerate()) - before:
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+
     batches = log.batches(log.stages)
     next(batches)
+    assert set(threading.enumerate()) > before
     batches.close()  # type: ignore[attr-defined]
+    assert_ended()
     (Path(log.path) / log.stages[2].shards[0].file).unlink()
     with pytest.raises(DataError, match=r"00002-000.parquet, rows from \d+: can't be read"):
         log.load(log.stages)
+    assert_ended()
 
 
 def test_features_grow_with_the_stages(log: PreparedLog) -> None:

@@ -78,7 +78,9 @@ def run(
     device: str = "cpu",
 ) -> tuple[pa.Table, StreamState]:
     """Begins a run or goes on with it; the slots and state at its end."""
-    memory = MemoryStore(memory_path, SCHEMA, on_crash_point=on_crash_point)
+    memory = MemoryStore(
+        memory_path, SCHEMA, retention=config.kept_stages, on_crash_point=on_crash_point
+    )
     try:
         position = memory.begin(driver)
         state = resume(log, config, memory, device)

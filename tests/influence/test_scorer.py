@@ -1,12 +1,22 @@
-"""What a scorer does to its process."""
+"""What a scorer does to its process, and which shards it works on at the same time."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
+from typing import Any
 
+import pyarrow as pa
 import pytest
+
+from diet_ray.data.log import Shard
+from diet_ray.influence import scorer
+from diet_ray.influence.attempts import Attempts
+from diet_ray.influence.scorer import Job, Scorer
+from tests.influence.small_log import small_log
 
 # malloc_info writes a `<heap nr=…>` for every heap.
 PROGRAM = """
@@ -58,3 +68,57 @@ def test_threads_share_one_heap() -> None:
 
     assert grown(False) > 0
     assert grown(True) == 0
+
+
+class Here:
+    """An actor in this process, called as a remote one is."""
+
+    def __init__(self, actor: object) -> None:
+        self._actor = actor
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=getattr(self._actor, name))
+
+
+def begins_beside(num_deaths: int, monkeypatch: pytest.MonkeyPatch, timeout_s: float) -> bool:
+    """Whether one shard begins while another one, that has killed scorers, is worked on."""
+    monkeypatch.setattr(scorer, "ray", SimpleNamespace(get=lambda value: value))
+    monkeypatch.setattr(scorer, "share_one_heap", lambda: None)
+    attempts = Attempts()
+    for _ in range(num_deaths):
+        attempts.begin(0)
+    other_began = threading.Event()
+    threads = []
+    found = []
+
+    def task(shard: Shard) -> bytes:
+        if shard.index == 1:
+            other_began.set()
+        else:
+            threads.append(threading.Thread(target=scored, args=(1,)))
+            threads[0].start()
+            found.append(other_began.wait(timeout_s))
+        return b""
+
+    job = Job(
+        make_task=lambda: task,
+        attempts=Here(attempts),
+        shards=small_log(((4, 4),)).stages[0].shards,
+        shards_in_flight=2,
+    )
+    scoring = Scorer(job)  # type: ignore[arg-type]
+
+    def scored(shard: int) -> pa.Table:
+        return scoring(pa.table({"shard": [shard]}))
+
+    assert scored(0)["error"].to_pylist() == [None]
+    threads[0].join(timeout=30)
+    assert other_began.is_set(), "once the first one is done"
+    return found[0]
+
+
+def test_a_shard_that_has_killed_a_scorer_is_worked_on_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert begins_beside(0, monkeypatch, timeout_s=30)
+    assert not begins_beside(1, monkeypatch, timeout_s=0.5)

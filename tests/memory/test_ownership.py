@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 
 from diet_ray.errors import DistilledSetError
+from diet_ray.memory import ownership
+from diet_ray.memory.ownership import own
 from diet_ray.memory.snapshot import Snapshots
 from diet_ray.memory.store import MemoryStore
 from diet_ray.memory.update import Update, pack
@@ -21,6 +24,26 @@ from tests.memory.small_memory import Driver, click_schema, make_slots
 def place(tmp_path: Path) -> Folder:
     """A memory's folder elsewhere than on a local disk."""
     return Folder(pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem()), "memory")
+
+
+def test_an_owner_waits_for_the_one_before_as_long_as_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder.at(tmp_path)
+    first = own(folder, timeout_s=0.0)
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        if now > 1:
+            first.release()
+
+    clock = SimpleNamespace(monotonic=lambda: now, sleep=sleep)
+    monkeypatch.setattr(ownership, "time", clock)
+    with pytest.raises(DistilledSetError, match="in use by process"):
+        own(folder, timeout_s=0.5)
+    own(folder, timeout_s=2.0).release()
 
 
 def test_a_replaced_owner_elsewhere_is_refused(place: Folder) -> None:

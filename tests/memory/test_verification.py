@@ -202,6 +202,36 @@ def test_without_a_good_stage_nothing_is_dropped(folder: Folder) -> None:
     ]
 
 
+def test_an_unfit_stage_goes_with_what_comes_after_it(tmp_path: Path) -> None:
+    """Of stages 0, 1 and 2, the first is left."""
+    folder = Folder.at(tmp_path / "memory")
+    with closing(MemoryStore(folder, SCHEMA, retention=3)) as store:
+        Driver().run(store)
+    repaired = repair_memory(folder, SCHEMA, {1: "too many slots"})
+    assert repaired.last_good == 0
+    assert repaired.dropped[:2] == ("stage 1: too many slots", "stage 2: comes after stage 1")
+    assert "builds on a stage that was dropped" in repaired.dropped[2]
+    assert (folder / "dropped" / "stages").names() == ["00001", "00002"]
+    assert list(verify_memory(folder, SCHEMA).stages) == [0]
+    again, state = resumed(folder)
+    expected, expected_state = undisturbed(tmp_path)
+    assert again.equals(expected)
+    assert state == expected_state
+
+
+def test_an_unfit_last_stage_goes_alone(folder: Folder) -> None:
+    repaired = repair_memory(folder, SCHEMA, {2: "too many slots"})
+    assert repaired.last_good == 1
+    assert repaired.dropped[0] == "stage 2: too many slots"
+    assert list(verify_memory(folder, SCHEMA).stages) == [1]
+
+
+def test_after_an_unfit_first_stage_none_is_good(folder: Folder) -> None:
+    with pytest.raises(DistilledSetError, match="no stage is good: restore"):
+        repair_memory(folder, SCHEMA, {1: "too many slots"})
+    assert list(verify_memory(folder, SCHEMA).stages) == [1, 2]
+
+
 def test_a_memory_in_use_isn_t_repaired(tmp_path: Path) -> None:
     with (
         closing(MemoryStore(tmp_path, SCHEMA)),

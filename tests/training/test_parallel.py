@@ -18,6 +18,8 @@ import pyarrow as pa
 import pytest
 import ray
 import torch
+from ray.train import WorkerGroupError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from torch import nn
 
 from diet_ray.data.batch import Batch, FeatureSpec
@@ -36,6 +38,7 @@ from diet_ray.training.metrics import auc
 from diet_ray.training.optimizer import ClickOptimizer
 from diet_ray.training.parallel import (
     MODEL,
+    PeerLost,
     Peers,
     SharedStep,
     Trained,
@@ -45,7 +48,7 @@ from diet_ray.training.parallel import (
     part_of,
     training_rows,
 )
-from diet_ray.training.train_run import RESULT, TrainResult, train_parallel
+from diet_ray.training.train_run import RESULT, TrainResult, _lost, train_parallel
 from tests.search.candidates import BROKEN
 from tests.training.watched_log import (
     CANDIDATES,
@@ -241,12 +244,28 @@ def test_a_killed_driver_goes_on_to_the_same_bits(
     assert not (watched.out / RESULT).exists()
     with pytest.raises(OutputError, match="holds a training run of another seed"):
         train_parallel(CANDIDATES["dnn"], log, SEED + 1, CONFIG, watched.out, WORKERS)
-    # Its workers end with it; from here on the victim is read like any other shard.
+    # Its workers end with it, not at once. Then the victim is read like any other shard.
+    _wait_for_the_end({int(line.split()[0]) for line in watched.reads.read_text().splitlines()})
     watched.marker.touch()
     train_parallel(CANDIDATES["dnn"], watched, SEED, CONFIG, watched.out, WORKERS)
     assert figures(watched.out) == figures(undisturbed)
     assert (watched.out / MODEL).read_bytes() == (undisturbed / MODEL).read_bytes()
     _assert_resumed(watched)
+
+
+def _wait_for_the_end(processes: set[int]) -> None:
+    deadline = time.monotonic() + 120
+    while any(map(_runs, processes)):
+        assert time.monotonic() < deadline, f"some of {processes} still run"
+        time.sleep(0.02)
+
+
+def _runs(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
 
 
 def _assert_resumed(watched: WatchedLog) -> None:
@@ -454,6 +473,23 @@ def test_a_model_that_mixes_rows_is_for_one_worker(tmp_path: Path, log: Prepared
         SharedStep(model, optimizer, Peers(1, 2))
 
 
+class Answering(Peers):
+    """One of two processes, that hears given answers."""
+
+    def __init__(self, *answers: list[torch.Tensor]) -> None:
+        super().__init__(0, 2)
+        self._answers = iter(answers)
+
+    def _all(self, values: torch.Tensor) -> list[torch.Tensor]:
+        return next(self._answers)
+
+
+def test_processes_agree_on_equal_digests_alone() -> None:
+    own, other = torch.tensor([7, 8]), torch.tensor([7, 9])
+    peers = Answering([own, own.clone()], [own, other], [other, own])
+    assert [peers.agree(own) for _ in range(3)] == [True, False, False]
+
+
 class Disagreeing(Peers):
     def agree(self, values: torch.Tensor) -> bool:
         return False
@@ -464,6 +500,21 @@ def test_workers_that_drift_apart_are_an_error(tmp_path: Path, log: PreparedLog)
     with pytest.raises(ClusterError, match=r"after 700 rows the workers' models differ"):
         part.run()
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_cause_is_what_ended_a_worker_not_that_others_lost_it(
+    tmp_path: Path, log: PreparedLog
+) -> None:
+    work = work_of(log, tmp_path, CONFIG)
+    left = UserExceptionWithTraceback(PeerLost("closed"), "Traceback …\nPeerLost: closed")
+    killed = RuntimeError("\n  The worker died of hunger.\nMore of it")
+    both = WorkerGroupError("two failed", {0: left, 1: killed})
+    assert str(_lost(both, work)) == (
+        "candidate `dnn`: workers died more than 3 times, the last: The worker died of hunger.; "
+        "start again to go on from the last checkpoint"
+    )
+    assert "the last: no room; start" in str(_lost(RuntimeError("no room"), work))
+    assert "the last: no message; start" in str(_lost(RuntimeError(), work))
 
 
 def test_the_digest_sees_the_last_bit_of_weights_and_moments(
