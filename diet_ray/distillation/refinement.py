@@ -24,6 +24,7 @@ from diet_ray.training.loop import click_loss
 
 MAX_LOGIT = 12.0
 """Soft labels stay within ± this: a probability of a few in a million."""
+_BISECTIONS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +147,9 @@ def refine(
 
     refined = SlotContent(
         soft_label=soft_label.detach(),
-        weight=_with_total(log_weight.detach().double().exp(), content.weight.double().sum()),
+        weight=_with_total(
+            log_weight.detach().double().exp(), content.weight.double(), config.max_weight_ratio
+        ),
         numeric=numeric.detach(),
     )
     before = _validation_loss(models, slots, content, residual_target, validation_rows, config)
@@ -232,5 +235,17 @@ def _running(mean: float, value: float, memory: float) -> float:
     return value if mean == 0.0 else memory * mean + (1.0 - memory) * value
 
 
-def _with_total(weight: Tensor, total: Tensor) -> Tensor:
-    return weight * (total / weight.sum())
+def _with_total(weight: Tensor, first: Tensor, max_ratio: float) -> Tensor:
+    """Weights (K,) scaled to the sum of `first` (K,), none further than `max_ratio` from its own.
+
+    What reaches that bound stays there, and the others make up for it.
+    """
+    low, high = max_ratio**-2, max_ratio**2
+    least, most, total = first / max_ratio, first * max_ratio, first.sum()
+    for _ in range(_BISECTIONS):
+        middle = math.sqrt(low * high)
+        if (weight * middle).clamp(least, most).sum() < total:
+            low = middle
+        else:
+            high = middle
+    return (weight * high).clamp(least, most)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from diet_ray.errors import DistilledSetError
-from diet_ray.memory.fusion import Fusion, FusionConfig, apportion, fuse
+from diet_ray.memory.fusion import Fusion, FusionConfig, allot, apportion, fuse
 from diet_ray.memory.slots import apply_changes, canonical, check_slots, to_columns, with_columns
 from tests.memory.small_memory import make_slots
 
@@ -142,6 +142,28 @@ def test_merge_keeps_labels_apart_while_there_are_places() -> None:
     assert result["_label"].to_pylist() == [0.0, 1.0]
 
 
+def test_merge_joins_the_nearest_soft_labels() -> None:
+    slots = with_columns(identical(3), {"_soft_label": np.array([3.0, 1.0, 0.0])})
+    fusion = fuse(slots, 2, FusionConfig(policy="merge"))
+    assert fusion.changed["_slot"].to_pylist() == [1]
+    assert fusion.removed.tolist() == [2]
+
+
+@pytest.mark.parametrize(("scale", "users"), [(0.1, [4, 7]), (10.0, [4, 4])])
+def test_soft_labels_count_by_their_scale_against_fields(scale: float, users: list[int]) -> None:
+    # Another user's slot lies between two of one user, in soft labels alone.
+    slots = with_columns(
+        identical(3),
+        {
+            "user": np.array([4, 4, 7]),
+            "_soft_label": np.array([0.0, 1.0, 0.5]),
+            "_weight": np.array([2.0, 2.0, 1.0]),
+        },
+    )
+    config = FusionConfig(policy="merge", soft_label_scale=scale)
+    assert result_of(slots, fuse(slots, 2, config))["user"].to_pylist() == users
+
+
 def test_evict_keeps_the_lowest_keys_and_their_proportions() -> None:
     slots = with_columns(
         identical(4),
@@ -174,6 +196,22 @@ def test_fewer_places_than_groups_keeps_both_labels() -> None:
         was = before["_weight"][before["_label"] == label].sum()
         now = after["_weight"][after["_label"] == label].sum()
         assert now == pytest.approx(was, rel=1e-9)
+
+
+@pytest.mark.parametrize(("other_label", "heir"), [(1.0, 2), (0.0, 3)])
+def test_a_group_without_a_place_joins_its_label_in_its_own_stage_or_stratum(
+    other_label: float, heir: int
+) -> None:
+    """Each of four stages has one place; the last slot's own is taken by a larger stratum."""
+    columns = {
+        "_birth_stage": np.array([0, 1, 2, 2, 3, 2]),
+        "_stratum": np.array([5, 3, 0, 0, 5, 5]),
+        "_label": np.array([1.0, 1.0, other_label, other_label, 1.0, 1.0]),
+        "_weight": np.array([3.0, 3.0, 1.0, 1.0, 3.0, 1.0]),
+    }
+    group, places = allot(columns, 4)
+    assert places.tolist() == [1, 1, 1, 1]
+    assert group.tolist() == [0, 1, 2, 2, 3, heir]
 
 
 def test_no_budget_is_refused() -> None:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from diet_ray.distillation.run import RunFolder
+from diet_ray.report import format as fmt
 from diet_ray.search import comparison
 from diet_ray.search import resolution as resolution_module
 from diet_ray.search.anchors import Calibration
-from diet_ray.search.evaluation import Evaluation
+from diet_ray.search.evaluation import Evaluation, evaluation_rows
 from diet_ray.search.records import TrialResult
 from diet_ray.search.runs import RunResult
+from diet_ray.search.sampling_error import difference_error
 from diet_ray.search.trials import SearchResult, write_ranking
 from diet_ray.training.recipe import Recipe
 from tests.search.candidates import CANDIDATES
+from tests.search.memory_log import memory_log
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +161,46 @@ def test_the_recipe_stands_in_one_line(chosen: Recipe, left_out: float, line: st
         gain_error=0.05,
     )
     assert comparison._recipe_line(found) == line
+
+
+PROXIES = SimpleNamespace(
+    all=[
+        SimpleNamespace(predict=lambda batch: batch.numeric[:, 0]),
+        SimpleNamespace(predict=lambda batch: batch.categorical[:, 1]),
+    ]
+)
+LARGE = memory_log(train=((10,),), test=((6400,),))
+
+
+def rows_enough(times_smaller: float, monkeypatch: pytest.MonkeyPatch) -> tuple[int, float, str]:
+    """Rows for an error so many times smaller than that of a pilot of 200; that one; the line."""
+    pilot = evaluation_rows(LARGE, 400).ranking_alone().batch
+    scores = [proxy.predict(pilot).double().numpy() for proxy in PROXIES.all]
+    error = difference_error(pilot.label.double().numpy(), scores)
+    stream = io.StringIO()
+    monkeypatch.setattr(comparison, "load_proxies", lambda run: PROXIES)
+    found = comparison._rows_enough(
+        RunFolder(Path("run")), LARGE, 400, error / times_smaller, Console(file=stream, width=200)
+    )
+    return found, error, stream.getvalue().strip()
+
+
+# Of either slice: 1,000 are the least that is ever enough, 9 times the pilot's 200 are 1,800.
+@pytest.mark.parametrize(("times_smaller", "expected"), [(1.0, 2_000), (2.9999, 3_600)])
+def test_rows_for_an_error_grow_with_its_square(
+    times_smaller: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _, line = rows_enough(times_smaller, monkeypatch)
+    assert found == expected
+    assert line == f"Evaluation: {expected:,} rows, half of them to rank on"
+
+
+def test_too_few_test_rows_say_what_error_they_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, error, line = rows_enough(5.0, monkeypatch)
+    assert found == 6_400
+    assert line == (
+        "Evaluation: 6,400 rows, half of them to rank on: all that the test part has; its error of "
+        # Of 3,200 rows to rank on: 16 times those of the pilot.
+        f"a difference is {fmt.significant(error / 4)} AUC, above the "
+        f"{fmt.significant(error / 5)} asked for"
+    )

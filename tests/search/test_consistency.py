@@ -16,19 +16,21 @@ from scipy import stats
 from diet_ray.data.batch import FeatureSpec, SequenceSpec
 from diet_ray.errors import ConfigError
 from diet_ray.models.catalogue import Candidate
-from diet_ray.search import consistency_report, results
+from diet_ray.search import consistency, consistency_report, results
 from diet_ray.search.arms import Costs
-from diet_ray.search.baselines import BASELINES, hard, random_rows
+from diet_ray.search.baselines import BASELINES, Setting, hard, random_rows
 from diet_ray.search.consistency import ConsistencyConfig, compare
 from diet_ray.search.consistency_report import write
 from diet_ray.search.distilled_set import DistilledSet
-from diet_ray.search.evaluation import evaluation_rows
+from diet_ray.search.evaluation import Evaluation, evaluation_rows
+from diet_ray.search.records import TrialResult
 from diet_ray.search.resolution import RESOLUTION_SDS
-from diet_ray.search.runs import full_run
+from diet_ray.search.runs import RunResult, full_run
 from diet_ray.search.same_features import require_same_features
+from diet_ray.search.trials import SearchConfig, SearchResult
 from diet_ray.search.workers import WorkersConfig
 from diet_ray.storage import Folder
-from diet_ray.training.full_runs import FORMAT, run_file
+from diet_ray.training.full_runs import FORMAT, FullRuns, run_file
 from diet_ray.training.recipe import Recipe
 from tests.search.candidates import BROKEN, CANDIDATES
 from tests.search.memory_log import FEATURES, MemoryLog, memory_log
@@ -211,6 +213,54 @@ def test_bad_input_is_refused_before_anything_runs(log: MemoryLog, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+def test_arms_never_share_an_initialisation(
+    log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: dict[str, set[int]] = {}
+
+    def result(candidate: Candidate, seed: int) -> RunResult:
+        return RunResult(
+            name=candidate.name,
+            seed=seed,
+            evaluation=Evaluation(
+                auc=0.6, logloss=0.6, regret_auc=0.6, regret_logloss=0.6, block_auc=()
+            ),
+            train_seconds=1.0,
+            evaluation_seconds=0.25,
+            row_visits=10.0,
+            num_steps=1,
+            curve=(),
+        )
+
+    def search(candidates: Any, rows: Any, config: SearchConfig, *rest: Any) -> SearchResult:
+        used["search"] = set(config.seeds)
+        trials = tuple(
+            TrialResult(candidate=c, runs=tuple(result(c, s) for s in config.seeds), num_reports=1)
+            for c in candidates
+        )
+        return SearchResult(trials=trials, wall_seconds=9.0, search_overhead_s=0.0, num_workers=1)
+
+    def train_full(candidates: Any, seeds: Any, *rest: Any) -> FullRuns:
+        used["full"] = set(seeds)
+        runs = {(c.name, s): result(c, s) for c in candidates for s in seeds}
+        return FullRuns(results=runs, failures={}, num_reused=0, num_workers=1)
+
+    def no_baselines(setting: Setting, *rest: Any) -> dict[str, str]:
+        used["baselines"] = set(setting.seeds)
+        return dict.fromkeys(BASELINES, "not asked for")
+
+    monkeypatch.setattr(consistency, "search", search)
+    monkeypatch.setattr(consistency, "train_full", train_full)
+    monkeypatch.setattr(consistency, "_baselines", no_baselines)
+    monkeypatch.setattr(WorkersConfig, "resolve", lambda self, num_runs: self)
+    config = dataclasses.replace(CONFIG, seeds=(0, 1, 999_999))
+    compare(distilled(log), log, CANDIDATES[2:4], config, tmp_path, dataset="memory")
+    assert used["full"] == {0, 1, 999_999}
+    for one, other in combinations(("full", "search", "baselines"), 2):
+        assert len(used[one]) == len(used[other]) == 3
+        assert not used[one] & used[other], (one, other)
+
+
 def test_pairs_that_differ_in_one_thing() -> None:
     candidates = [
         Candidate(name="a", architecture="dnn"),
@@ -253,7 +303,14 @@ def test_equal_amortised_cost_by_hand(distill_seconds: float, expected: float) -
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"seeds": ()}, {"seeds": (0, 0)}, {"seeds": (-1,)}, {"evaluation_rows": 2}]
+    "wrong",
+    [
+        {"seeds": ()},
+        {"seeds": (0, 0)},
+        {"seeds": (-1,)},
+        {"seeds": (1_000_000,)},
+        {"evaluation_rows": 2},
+    ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"seeds|evaluation_rows"):

@@ -158,6 +158,24 @@ def test_ceiling_is_a_seed_against_the_others(full: Arm) -> None:
     assert 0 < found["num_resolved_pairs"] < 66
 
 
+def test_matched_figures_and_ceilings_of_three_seeds_by_hand() -> None:
+    runs = np.array([[0.0, 0.0, 4.0], [1.0, 1.0, 1.0], [6.0, 6.0, 6.0], [9.0, 9.0, 9.0]])
+    # The others' means are (2, 1, 6, 9) without the first or second seed, where the seed SD √2
+    # resolves all pairs but one, and (0, 1, 6, 9) without the third, where it is 0.
+    found = fidelity(arm(runs), values(1, 2, 4, 3))
+    assert found["kendall_tau"] == pytest.approx(2 / 6)
+    assert found["kendall_tau_matched"] == pytest.approx(np.mean([2 / 6, 2 / 6, 4 / 6]))
+    assert found["spearman_rho"] == pytest.approx(0.6)
+    assert found["spearman_rho_matched"] == pytest.approx(np.mean([0.6, 0.6, 0.8]))
+    assert found["resolved_pair_accuracy"] == pytest.approx(4 / 5)
+    assert found["resolved_pair_accuracy_matched"] == pytest.approx(np.mean([4 / 5, 4 / 5, 5 / 6]))
+    # The seeds themselves: one pair of six is in the other order, the unresolved one twice.
+    highest = ceiling(arm(runs))
+    assert highest["kendall_tau_ceiling"] == pytest.approx(4 / 6)
+    assert highest["spearman_rho_ceiling"] == pytest.approx(0.8)
+    assert highest["resolved_pair_accuracy_ceiling"] == pytest.approx(np.mean([1, 1, 5 / 6]))
+
+
 def test_a_noiseless_method_can_exceed_the_ceiling_even_matched(full: Arm) -> None:
     noiseless = fidelity(full, np.linspace(0, 1, 12))
     assert noiseless["kendall_tau_matched"] is not None
@@ -230,6 +248,46 @@ def test_blocks_of_time_widen_intervals_when_the_order_changes_with_time() -> No
     found = intervals(moving, steady, num_replicates=50)["kendall_tau_interval"]
     assert found is not None
     assert found[0] < 0.8
+
+
+def test_blocks_of_time_move_both_arms_together() -> None:
+    quality = np.linspace(0, 1, 20)[:, None].repeat(2, axis=1)
+    trend = np.random.default_rng(6).normal(0, 3.0, (20, 1, 4)).repeat(2, axis=1)
+    moving = Arm(ranking=quality, regret=quality, blocks=quality[:, :, None] + trend)
+    assert intervals(moving, moving, num_replicates=50)["kendall_tau_interval"] == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("noisy", ["full", "method"])
+def test_seeds_of_either_arm_widen_intervals(noisy: str) -> None:
+    # Candidate i is worth i over both seeds; either alone puts even and odd ones apart.
+    quality = np.arange(6.0)[:, None]
+    sign = np.where(np.arange(6) % 2, 1.0, -1.0)[:, None]
+    noise = arm(quality + 9.0 * sign * values(-1, 1))
+    steady = arm(quality.repeat(2, axis=1))
+    full, method = (noise, steady) if noisy == "full" else (steady, noise)
+    assert fidelity(full, method.ranking.mean(axis=1))["kendall_tau"] == 1.0
+    found = intervals(full, method, num_replicates=50)
+    for interval in (found["kendall_tau_interval"], found["spearman_rho_interval"]):
+        assert interval is not None
+        assert interval[0] < 0.8
+        assert interval[1] == pytest.approx(1.0)
+
+
+def test_each_interval_is_of_its_own_figure() -> None:
+    # The upper half comes first: tau is -1/15, rho -43/85, and 56 of 120 pairs are right.
+    reference = np.arange(16.0)
+    score = np.roll(reference, 8)
+    found = intervals(*(arm(v[:, None].repeat(2, axis=1)) for v in (reference, score)))
+    draws = np.random.default_rng(7).integers(16, size=(500, 16))
+    tau = np.array([stats.kendalltau(reference[d], score[d]).statistic for d in draws])
+    rho = np.array([stats.spearmanr(reference[d], score[d]).statistic for d in draws])
+    expected = {
+        "kendall_tau_interval": np.quantile(tau, [0.05, 0.95]),
+        "spearman_rho_interval": np.quantile(rho, [0.05, 0.95]),
+        "resolved_pair_accuracy_interval": np.quantile((1 + tau) / 2, [0.05, 0.95]),
+    }
+    for name, bounds in expected.items():
+        assert found[name] == pytest.approx(bounds, abs=0.05)  # type: ignore[literal-required]
 
 
 def test_an_interval_needs_most_replicates() -> None:
