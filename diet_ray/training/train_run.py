@@ -335,11 +335,11 @@ def _raise_failure(board: Any, work: TrainWork) -> None:
 
 
 def _lost(error: Exception, work: TrainWork) -> ClusterError:
-    failures = getattr(error, "worker_failures", {}) or {}
-    # Who lost a peer isn't the one that died.
-    causes = [f for f in failures.values() if "PeerLost" not in str(f)]
-    cause = str(causes[0] if causes else error)
-    reason = next((line.strip() for line in cause.splitlines() if line.strip()), "no message")
+    failures = list((getattr(error, "worker_failures", None) or {}).values())
+    # Who lost a peer isn't the one that died, unless nobody else did.
+    causes = [f for f in failures if "PeerLost" not in str(f)] or failures or [error]
+    lines = [line.strip() for line in str(causes[0]).splitlines() if line.strip()] or ["no message"]
+    reason = lines[-1] if lines[0].startswith("Traceback") else lines[0]
     return ClusterError(
         f"candidate `{work.candidate.name}`: workers died more than {work.config.max_failures} "
         f"times, the last: {reason[:300]}; start again to go on from the last checkpoint"

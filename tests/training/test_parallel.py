@@ -513,6 +513,7 @@ def test_the_cause_is_what_ended_a_worker_not_that_others_lost_it(
         "candidate `dnn`: workers died more than 3 times, the last: The worker died of hunger.; "
         "start again to go on from the last checkpoint"
     )
+    assert "the last: PeerLost: closed; start" in str(_lost(WorkerGroupError("", {0: left}), work))
     assert "the last: no room; start" in str(_lost(RuntimeError("no room"), work))
     assert "the last: no message; start" in str(_lost(RuntimeError(), work))
 
