@@ -62,7 +62,9 @@ def default_config(source: LogSource, fraction: float, seed: int) -> DistillConf
 
 def distil(log: PreparedLog, config: DistillConfig, out: Path) -> Distilled:
     """The distilled set of a configuration; below `out`, once for each log and configuration."""
-    folder = out / key_of(log.fingerprint, to_mapping(config))
+    # What stands in the source's place, wherever it is, is in the log's fingerprint.
+    settings = {k: v for k, v in to_mapping(config).items() if k not in ("schema", "source")}
+    folder = out / key_of(log.fingerprint, settings)
     if not (folder / "seconds.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         _distil(log, config, folder)
