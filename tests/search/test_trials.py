@@ -13,6 +13,7 @@ from diet_ray.errors import ClusterError, OutputError
 from diet_ray.search import results
 from diet_ray.search.baselines import hard, random_rows
 from diet_ray.search.evaluation import evaluation_rows
+from diet_ray.search.groups import groups
 from diet_ray.search.records import TrialResult
 from diet_ray.search.run_set import DistilledRows
 from diet_ray.search.runs import distilled_run
@@ -111,6 +112,21 @@ def test_candidates_share_trials(ray_cluster: None, tmp_path: Path) -> None:
     found = search(candidates, ROWS, SearchConfig(seeds=(0,)), WorkersConfig(num_workers=1))
     assert all(t.error is None for t in found.trials)
     assert len({t.runs[0].evaluation for t in found.trials}) == len(candidates)
+
+
+def test_who_shared_a_trial_with_a_deadly_candidate_is_trained_all_the_same(
+    ray_cluster: None,
+) -> None:
+    others = [replace(CANDIDATES[i % 3], name=f"{i}", batch_size=100 + i) for i in range(7)]
+    # It takes longest, so that its neighbours come after it.
+    candidates = [*others, replace(DEADLY, batch_size=90)]
+    together = groups(candidates, ROWS, num_seeds=1, num_workers=1)
+    (shared,) = [g for g in together if (7,) in g]
+    assert shared[0] == (7,)
+    assert len(shared) > 1
+    found = search(candidates, ROWS, SearchConfig(seeds=(0,)), WorkersConfig(num_workers=1))
+    assert [t.candidate.name for t in found.trials if t.error is not None] == ["deadly"]
+    assert all(len(t.runs) == 1 for t in found.trials[:7])
 
 
 def test_asha_stops_the_weaker_and_never_the_best(ray_cluster: None) -> None:
