@@ -42,13 +42,13 @@ def _by(
 ) -> dict[str, Any]:
     """share: of a distilled run in a full one."""
     found: dict[str, Any] = {"passes": passes}
+    accuracy = own["resolved_pair_accuracy"]
     for name in ("subsample", "halving"):
         known = [
             (p["row_visit_fraction"], p["baselines"][name]["resolved_pair_accuracy"])
             for p in points
             if name in p["baselines"]
         ]
-        accuracy = own["resolved_pair_accuracy"]
         found[name] = _fewest(accuracy, share, np.array(known).reshape(-1, 2), passes)
     return found
 

@@ -66,16 +66,8 @@ def _span(low: float | None, high: float | None) -> str:
 
 
 def headline(logs: dict[str, Any]) -> str:
-    heads = ("log", "rows", "bytes", "row visits", "tau", "ceiling", "of it")
-    heads += (
-        "resolved",
-        "ceiling",
-        "of it",
-        "top-1 regret",
-        "seed SD",
-        "best baseline",
-        "gain in resolved pairs, 95 %",
-    )
+    heads = ("log", "rows", "bytes", "row visits", "tau", "ceiling", "of it", "resolved", "ceiling")
+    heads += ("of it", "top-1 regret", "seed SD", "best baseline", "gain in resolved pairs, 95 %")
     heads += ("best without proxies", "gain, 95 %")
     rows = [
         (
@@ -242,18 +234,15 @@ def crossovers(logs: dict[str, Any]) -> str:
     rows = [
         (
             name,
-            fmt.fraction(found["crossover"]["fraction"]),
-            count,
-            f"{c['passes']:.1f}",
-            number(c["subsample"]),
-            number(c["halving"]),
+            fmt.fraction(c["fraction"]),
+            unit,
+            f"{c[by]['passes']:.1f}",
+            number(c[by]["subsample"]),
+            number(c[by]["halving"]),
         )
         for name, found in logs.items()
-        if found.get("crossover")
-        for count, c in (
-            ("row visits", found["crossover"]["by_visits"]),
-            ("CPU time", found["crossover"]["by_cpu_time"]),
-        )
+        if (c := found.get("crossover"))
+        for unit, by in (("row visits", "by_visits"), ("CPU time", "by_cpu_time"))
     ]
     heads = ("log", "set", "counted in", "passes of a distillation")
     return _table((*heads, "beats sub-sampling from", "halving from"), rows)
