@@ -29,6 +29,12 @@ def actor_of(client: MemoryClient) -> ray.actor.ActorHandle:
     return ray.get_actor(actor_name(client.folder), namespace="diet_ray")
 
 
+def hold_up(client: MemoryClient, pipe: Path) -> ray.ObjectRef:
+    """A call that reads from a pipe, and so answers no other call before someone writes to it."""
+    os.mkfifo(pipe)
+    return actor_of(client).__ray_call__.remote(lambda actor: pipe.read_text())
+
+
 def test_an_actor_killed_again_and_again_equals_one_that_never_was(
     client: MemoryClient, tmp_path: Path
 ) -> None:
@@ -82,6 +88,7 @@ def test_what_the_constructor_finds_is_told_by_the_first_call(
 def test_an_actor_lost_for_good_is_a_cluster_error(ray_cluster: None, tmp_path: Path) -> None:
     client = MemoryClient(tmp_path, click_schema())
     client.begin()
+    hold_up(client, tmp_path / "pipe")
     ray.kill(actor_of(client), no_restart=True)
     with pytest.raises(ClusterError, match=r"memory actor is lost.*last committed stage"):
         client.slots()
@@ -95,9 +102,7 @@ def test_an_actor_that_doesn_t_answer_is_a_cluster_error(
 ) -> None:
     client.begin()
     pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    # Whoever reads from a pipe that no one writes to waits.
-    stuck = actor_of(client).__ray_call__.remote(lambda actor: pipe.read_text())
+    stuck = hold_up(client, pipe)
     impatient = MemoryClient(client.folder, click_schema(), timeout_s=0.1)
     with pytest.raises(ClusterError, match=r"didn't answer within 0\.1 s"):
         impatient.slots()
