@@ -68,13 +68,18 @@ def ray_cluster() -> Iterator[None]:
     """A local cluster of two CPUs and a small object store, one in each process that tests."""
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=2,
-        object_store_memory=200 * 1024**2,
-        include_dashboard=False,
-        log_to_driver=False,
-        ignore_reinit_error=True,
-    )
+    from tests.clusters import started
+
+    def start() -> None:
+        ray.init(
+            address="local",
+            num_cpus=2,
+            object_store_memory=200 * 1024**2,
+            include_dashboard=False,
+            log_to_driver=False,
+            ignore_reinit_error=True,
+        )
+
+    started(start, ray.shutdown)
     yield
     ray.shutdown()

@@ -5,25 +5,23 @@ from __future__ import annotations
 import sys
 import time
 
-from ray.cluster_utils import Cluster
 from ray.job_submission import JobSubmissionClient
+
+from tests.clusters import start_cluster
 
 START_TIMEOUT_S = 180.0
 POLL_S = 0.5
 
 
 def main() -> None:
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 2,
-            "object_store_memory": 200 * 1024**2,
-            "include_dashboard": True,
-            # Any free ones. Ray's defaults are fixed, and the agent of whichever cluster comes
-            # second on a machine does without its server, so that its cluster never takes a job.
-            "dashboard_port": None,
-            "dashboard_agent_listen_port": 0,
-        },
+    cluster = start_cluster(
+        num_cpus=2,
+        object_store_memory=200 * 1024**2,
+        include_dashboard=True,
+        # Any free ones. Ray's defaults are fixed, and the agent of whichever cluster comes second
+        # on a machine does without its server, so that its cluster never takes a job.
+        dashboard_port=None,
+        dashboard_agent_listen_port=0,
     )
     await_agent(JobSubmissionClient(f"http://{cluster.webui_url}"))
     print(cluster.webui_url, flush=True)

@@ -6,20 +6,17 @@ import sys
 from pathlib import Path
 
 import ray
-from ray.cluster_utils import Cluster
 
 from diet_ray.distillation.config import load_distill_config
 from diet_ray.distillation.run import distill
+from tests.clusters import start_cluster
 
 STORE_BYTES = 150 * 1024**2
 
 
 def main() -> None:
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "object_store_memory": STORE_BYTES},
-    )
-    cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    node = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
+    cluster = start_cluster(node, **node)
     ray.init(address=cluster.address, log_to_driver=False)
     try:
         distill(load_distill_config(sys.argv[1]), Path(sys.argv[2]))

@@ -35,6 +35,11 @@ class Mine(DNN):
 NUM_ROWS, NUM_DAY_ROWS = 2849, 1000
 DAY = "2022-04-09.parquet"
 Submit = Callable[..., str]
+# Ray grants its dashboard a minute and each of its modules half of one.
+DASHBOARD_PATIENCE = {
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "600",
+    "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "600",
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,7 @@ def dashboard() -> Iterator[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment | {"PYTHONPATH": str(ROOT)},
+        env=environment | DASHBOARD_PATIENCE | {"PYTHONPATH": str(ROOT)},
     ) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip()

@@ -12,7 +12,7 @@ from diet_ray.distillation.run import distill
 from tests.kuairand import write_config, write_log
 
 ROOT = Path(__file__).parent.parent
-RUN_TIMEOUT_S = 480
+RUN_TIMEOUT_S = 1800
 
 
 def test_two_nodes_give_the_bits_of_one(tmp_path: Path, ray_cluster: None) -> None:

@@ -18,6 +18,8 @@ import diet_ray.cli as cli
 from diet_ray import stopping
 from diet_ray.errors import ConfigError
 
+PATIENCE_S = 50.0  # of a process that leaves as soon as it can, on a busy machine too
+
 def wait():
     print("ready", flush=True)
     threading.Event().wait()
@@ -56,6 +58,7 @@ def end_a_fork():
 
 @cli.app.command()
 def tidy_forever(run: cli.Path):
+    stopping.WORDS_S = PATIENCE_S
     import diet_ray.monitoring.monitor as monitor
     monitor.RayMetrics = lambda run: monitor.Observers([])
     with monitor.monitored(run, "distill", ()):
@@ -75,6 +78,7 @@ def speak_forever():
 
 @cli.app.command()
 def fail_when_told(run: cli.Path):
+    stopping.GRACE_S = PATIENCE_S
     import diet_ray.monitoring.monitor as monitor
     monitor.RayMetrics = lambda run: monitor.Observers([])
     with monitor.monitored(run, "distill", ()):

@@ -26,8 +26,8 @@ from diet_ray.search.agreement import Arm, ceiling
 from diet_ray.search.statistics import Array
 
 DEAR_FRACTION = 1 / 15
-"""From here on one seed a method, and only the baselines that a cheaper size left in the race."""
-DEAR_BASELINES = ("random_soft", "subsample")
+"""From here on one seed a method, and `recent` is left out."""
+DEAR_FEW_ROWS = ("random_soft", "random_hard")
 NUM_SHUFFLES = 20
 
 
@@ -45,7 +45,7 @@ def point(
     sets = sets_of(bench, fraction, 1 if dear else num_seeds, out)
     visits = sets[0].recipe.epochs * len(sets[0].train) / len(bench.train)
     scores = distilled_scores(bench, sets)
-    others = baselines(bench, sets, visits, out, DEAR_BASELINES if dear else FEW_ROWS + PER_STREAM)
+    others = baselines(bench, sets, visits, out, (DEAR_FEW_ROWS if dear else FEW_ROWS) + PER_STREAM)
     method, rivals = _stacked(scores), {name: _stacked(s) for name, s in others.items()}
     if prior is not None and np.isfinite(prior).all():
         rivals["prior"] = prior[:, None]

@@ -205,7 +205,11 @@ def run_groups(
         tune.with_parameters(trial, work=work),
         {"cpu": num_cpus} | ({"gpu": 1} if workers.use_gpu else {}),
     )
-    with _silence(), tempfile.TemporaryDirectory(prefix=STORAGE_PREFIX, dir=storage) as folder:
+    # After an error Tune may go on copying its state there for a moment.
+    own = tempfile.TemporaryDirectory(
+        prefix=STORAGE_PREFIX, dir=storage, ignore_cleanup_errors=True
+    )
+    with _silence(), own as folder:
         tune.Tuner(
             trainable,
             param_space=space,

@@ -7,11 +7,12 @@ from typing import Literal
 from ray.cluster_utils import Cluster
 
 from tests.chaos.processes import descendants, kill
+from tests.clusters import start_cluster
 
 Victim = Literal["scorer", "memory", "worker node", "driver", "all"]
 VICTIMS: tuple[Victim, ...] = ("scorer", "memory", "worker node", "driver", "all")
-STARTS = 3
 STORE_BYTES = 100 * 1024**2
+_WORKER_NODE = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
 _TITLES = {"scorer": "ray::MapWorker", "memory": "ray::MemoryActor"}
 # A dead node is known to be dead after three seconds.
 _HEALTH_CHECK = {"health_check_period_ms": 500, "health_check_failure_threshold": 6}
@@ -25,29 +26,16 @@ class Nodes:
         self._num_uses = 0
 
     def address(self) -> str:
-        for attempt in range(1, STARTS + 1):
-            if self._cluster is not None:
-                break
-            self._cluster = Cluster(shutdown_at_exit=True)
-            try:
-                self._cluster.add_node(
-                    num_cpus=1,
-                    object_store_memory=STORE_BYTES,
-                    include_dashboard=False,
-                    _system_config=_HEALTH_CHECK,
-                )
-                self._add_worker()
-            except Exception:
-                # Ray waits half a minute for a node, which a busy machine may need for longer.
-                self.close()
-                if attempt == STARTS:
-                    raise
-        assert self._cluster is not None
+        if self._cluster is None:
+            self._cluster = start_cluster(
+                _WORKER_NODE,
+                num_cpus=1,
+                object_store_memory=STORE_BYTES,
+                include_dashboard=False,
+                _system_config=_HEALTH_CHECK,
+            )
+            (self._worker,) = self._cluster.worker_nodes
         return str(self._cluster.address)
-
-    def _add_worker(self) -> None:
-        assert self._cluster is not None
-        self._worker = self._cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
 
     def kill(self, victim: Victim) -> bool:
         """Whether there was something to kill. The driver is killed by who started it."""
@@ -57,7 +45,7 @@ class Nodes:
             for pid in descendants(self._raylet(self._worker)):
                 kill(pid)
             self._cluster.remove_node(self._worker, allow_graceful=False)
-            self._add_worker()
+            self._worker = self._cluster.add_node(**_WORKER_NODE)
             return True
         if victim == "all":
             for node in (self._cluster.head_node, self._worker):

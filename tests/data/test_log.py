@@ -112,7 +112,7 @@ def test_leaving_batches_early_and_failing_in_them_end_the_thread(log: PreparedL
 
     batches = log.batches(log.stages)
     next(batches)
-    assert set(threading.enumerate()) > before
+    assert set(threading.enumerate()) - before
     batches.close()  # type: ignore[attr-defined]
     assert_ended()
     (Path(log.path) / log.stages[2].shards[0].file).unlink()

@@ -12,7 +12,10 @@ HERE = Node(
 )
 
 
-def test_a_running_cluster_is_asked_node_by_node(ray_cluster: None, tmp_path: Path) -> None:
+def test_a_running_cluster_is_asked_node_by_node(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diet_ray.doctor.cluster.PROBE_TIMEOUT_S", 600.0)
     found = cluster(tmp_path / "runs")
     assert [f.status for f in found] == ["ok", "ok"], found
     assert found[0].found.startswith("1 nodes, 2 CPUs")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,10 @@ from diet_ray.doctor import storage
 from diet_ray.storage import Folder
 
 
-def test_a_folder_that_is_not_there_yet_is_tried_at_its_parent(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_yet_is_tried_at_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "SLOW_SYNC_S", math.inf)
     found = storage.storage(tmp_path / "a" / "b")
     assert found[0].status == "ok"
     assert str(tmp_path) in found[0].found

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.cluster_utils import Cluster
 
 from diet_ray.errors import ClusterError
 from diet_ray.influence.config import InfluenceConfig
 from diet_ray.influence.pool import ScoringPool
 from diet_ray.influence.shard_scores import StageScores
+from tests.clusters import start_cluster
 from tests.influence.pool_tasks import VictimLog, kill_victim
 from tests.influence.small_log import SmallLog, small_log
 from tests.influence.test_pool import BUDGET, PROXY, SEED, expected, weights
@@ -76,13 +76,8 @@ def outcome_of_loss(folder: Path, kill_node: Callable[[str], None], **settings: 
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 1,
-            "object_store_memory": STORE_BYTES,
-            "_system_config": HEALTH_CHECK,
-        },
+    cluster = start_cluster(
+        num_cpus=1, object_store_memory=STORE_BYTES, _system_config=HEALTH_CHECK
     )
     ray.init(address=cluster.address, log_to_driver=False)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-RUN_TIMEOUT_S = 480
+RUN_TIMEOUT_S = 1800
 
 
 @pytest.fixture(scope="module")
