@@ -13,7 +13,7 @@ import torch
 from diet_ray.storage import Folder
 
 DIGITS = 6
-FORMAT = 1
+FORMAT = 2
 """Raised whenever runs, recipes or distillations come to find something else under the same key: no
 entry says by which code it was measured."""
 _FORMAT_KEY = "format"

@@ -46,7 +46,7 @@ def baseline_rows(bench: Bench, name: str, found: Distilled, index: int) -> Trai
     rows = bench.train[chosen]
     if name == "random_hard":
         return hard(rows)
-    return soft(rows, lambda _: found.teacher[chosen])
+    return soft(rows, lambda _: found.teacher[chosen], found.recipe.residual_share)
 
 
 def best_recipe(bench: Bench, name: str, found: Distilled) -> int:

@@ -3,7 +3,8 @@
 At the distilled run's own cost (same number of rows, steps and evaluation rows):
 
 * random_hard: rows drawn uniformly from the training stream, with their labels;
-* random_soft: the same rows, with the proxy's predictions as targets;
+* random_soft: the same rows, with the proxy's predictions as targets, mixed with the labels as the
+  set's own recipe mixes them;
 * recent: the last rows of the training stream, with their labels;
 * early_stop: full training stopped after as many rows, ranked by progressive log loss relative to
   the other candidates at the same place of the stream, every slice of time counting alike.
@@ -115,9 +116,16 @@ def hard(batch: Batch) -> TrainingRows:
     return TrainingRows(batch, batch.label, torch.ones_like(batch.label))
 
 
-def soft(batch: Batch, proxy: Callable[[Batch], Tensor]) -> TrainingRows:
-    """Rows with the proxy's predicted probabilities as targets; `proxy` gives logits (B,)."""
-    return TrainingRows(batch, torch.sigmoid(proxy(batch)), torch.ones_like(batch.label))
+def soft(
+    batch: Batch, proxy: Callable[[Batch], Tensor], residual_share: float = 0.0
+) -> TrainingRows:
+    """Rows with the proxy's predicted probabilities as targets; `proxy` gives logits (B,).
+
+    `residual_share` of the way on to the observed labels, as in a recipe.
+    """
+    probability = torch.sigmoid(proxy(batch))
+    target = probability + residual_share * (batch.label - probability)
+    return TrainingRows(batch, target, torch.ones_like(batch.label))
 
 
 def sample_recipes(recipe: Recipe) -> tuple[Recipe, ...]:

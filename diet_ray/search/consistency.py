@@ -186,7 +186,9 @@ def _baselines(
     makers: dict[str, Callable[[], BaselineOutcome | str]] = {
         "random_hard": lambda: few(baselines.hard(drawn)),
         "random_soft": lambda: (
-            "no proxy was given" if proxy is None else few(baselines.soft(drawn, proxy))
+            "no proxy was given"
+            if proxy is None
+            else few(baselines.soft(drawn, proxy, distilled.recipe.residual_share))
         ),
         "recent": lambda: few(baselines.hard(baselines.recent_rows(log, num_rows))),
         "early_stop": lambda: baselines.early_stop(

@@ -74,6 +74,16 @@ def usual_pace(num_rows_full: int, row_visit_fraction: float = LARGEST_COARSE_SH
     return max(1.0, pace * min(1.0, LARGEST_COARSE_SHARE / row_visit_fraction))
 
 
+def observed_share(row_visit_fraction: float) -> float:
+    """Share of the observed residual in a slot's target, on a set of a share r of the log's rows.
+
+    A slot stands for 1/r rows: its own, whose label y is known, and 1/r − 1 like it, whose labels
+    are p in the mean. All of them together ask for r·y + (1 − r)·p = p + r·(y − p). On sets of up
+    to `LARGEST_COARSE_SHARE` that is too little to matter, and is left out.
+    """
+    return row_visit_fraction if row_visit_fraction > LARGEST_COARSE_SHARE else 0.0
+
+
 def matched_recipe(
     *, num_rows_full: int, num_slots: int, steps_per_step: float | None = None
 ) -> Recipe:
@@ -82,12 +92,14 @@ def matched_recipe(
     `steps_per_step` is κ, by default `usual_pace`.
 
     A full run takes T steps of B rows. With r = num_slots / num_rows_full, a distilled run takes
-    T / κ steps of κ·r·B rows, each standing for κ full ones.
+    T / κ steps of κ·r·B rows, each standing for κ full ones. A set that is the whole log is trained
+    on as in full training.
     """
     r = min(1.0, num_slots / num_rows_full)
     pace = usual_pace(num_rows_full, r) if steps_per_step is None else steps_per_step
     return Recipe(
         batch_share=min(1.0, pace * r),
+        residual_share=observed_share(r),
         steps_per_step=min(pace, 1.0 / r),
         row_visit_fraction=r,
         dense_drift=0.5,

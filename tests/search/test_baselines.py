@@ -60,6 +60,8 @@ def test_rows_of_the_sample_baselines() -> None:
     soft = baselines.soft(drawn, lambda batch: batch.numeric[:, 0])
     assert torch.equal(soft.target, torch.sigmoid(drawn.numeric[:, 0]))
     assert torch.equal(soft.weight, torch.ones(50))
+    mixed = baselines.soft(drawn, lambda batch: batch.numeric[:, 0], residual_share=0.25)
+    torch.testing.assert_close(mixed.target, 0.75 * soft.target + 0.25 * drawn.label)
 
 
 def test_recipes_of_the_samples_take_as_many_steps() -> None:

@@ -42,9 +42,17 @@ def test_a_larger_set_makes_more_steps_until_a_step_stands_for_one() -> None:
     assert usual_pace(512 * 8_000, 1 / 30) == pytest.approx(4.0)
 
 
+def test_a_slots_own_label_counts_as_one_of_the_rows_that_it_stands_for() -> None:
+    # One label of 1 among five rows whose labels are 0.3 in the mean.
+    share = matched_recipe(num_rows_full=60_000, num_slots=12_000).residual_share
+    assert 0.3 + share * (1 - 0.3) == pytest.approx((1 + 4 * 0.3) / 5)
+    assert matched_recipe(num_rows_full=60_000, num_slots=1_000).residual_share == 0.0
+
+
 def test_all_rows_of_a_log_are_trained_on_as_in_full_training() -> None:
     recipe = matched_recipe(num_rows_full=100, num_slots=100)
     assert recipe.batch_size_of(512) == 512
+    assert recipe.residual_share == 1.0
     adam = recipe.optimizer_of(OptimizerConfig(), 512)
     assert adam == scaled_optimizer(OptimizerConfig(), 1.0)
 
