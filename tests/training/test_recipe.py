@@ -46,7 +46,7 @@ def test_a_slots_own_label_counts_as_one_of_the_rows_that_it_stands_for() -> Non
     # One label of 1 among five rows whose labels are 0.3 in the mean.
     share = matched_recipe(num_rows_full=60_000, num_slots=12_000).residual_share
     assert 0.3 + share * (1 - 0.3) == pytest.approx((1 + 4 * 0.3) / 5)
-    assert matched_recipe(num_rows_full=60_000, num_slots=1_000).residual_share == 0.0
+    assert matched_recipe(num_rows_full=60_000, num_slots=4_000).residual_share == 0.0
 
 
 def test_all_rows_of_a_log_are_trained_on_as_in_full_training() -> None:
