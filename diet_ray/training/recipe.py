@@ -20,8 +20,8 @@ LARGEST_COARSE_SHARE = 1 / 60
 for one of full training: what holds a longer run back is how coarse its steps are, not how few its
 rows."""
 LARGEST_SOFT_SHARE = 1 / 10
-"""Of the row visits. On larger sets observed labels count, see `observed_share`. At 1/5 that is worth
-much, at 1/15 less than nothing; what lies between was not tried."""
+"""Of the row visits. On larger sets observed labels count, see `observed_share`. At 1/5 that is
+worth much, at 1/15 less than nothing; what lies between was not tried."""
 _USUAL_BATCH_SIZE = 512
 MAX_EPOCHS = 10_000
 MAX_BATCH_SHARE = 1_000_000
