@@ -96,8 +96,8 @@ def matched_recipe(
     `steps_per_step` is κ, by default `usual_pace`.
 
     A full run takes T steps of B rows. With r = num_slots / num_rows_full, a distilled run takes
-    T / κ steps of κ·r·B rows, each standing for κ full ones. A set that is the whole log is trained
-    on as in full training.
+    T / κ steps of κ·r·B rows, each standing for κ full ones. At r = 1 that is full training but for
+    the bound on steps of the table.
     """
     r = min(1.0, num_slots / num_rows_full)
     pace = usual_pace(num_rows_full, r) if steps_per_step is None else steps_per_step
