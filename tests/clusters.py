@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,24 +12,25 @@ STARTS = 3
 T = TypeVar("T")
 
 
-def started(start: Callable[[], T], undo: Callable[[], None]) -> T:
-    """What `start` returns, which may fail twice and is undone then."""
+def started(start: Callable[[], T]) -> T:
+    """What `start` returns, which may fail twice and leaves nothing behind then."""
     for _ in range(STARTS - 1):
-        try:
+        with contextlib.suppress(Exception):
             return start()
-        except Exception:
-            undo()
     return start()
 
 
 def start_cluster(*worker_nodes: dict[str, Any], **head_node: Any) -> Cluster:
     """A cluster of a head and other nodes, all alive."""
-    clusters: list[Cluster] = []
 
     def start() -> Cluster:
-        clusters.append(Cluster(shutdown_at_exit=True))
-        for arguments in (head_node, *worker_nodes):
-            clusters[-1].add_node(**arguments)
-        return clusters[-1]
+        cluster = Cluster(shutdown_at_exit=True)
+        try:
+            for arguments in (head_node, *worker_nodes):
+                cluster.add_node(**arguments)
+        except Exception:
+            cluster.shutdown()
+            raise
+        return cluster
 
-    return started(start, lambda: clusters[-1].shutdown())
+    return started(start)

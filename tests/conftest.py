@@ -71,15 +71,19 @@ def ray_cluster() -> Iterator[None]:
     from tests.clusters import started
 
     def start() -> None:
-        ray.init(
-            address="local",
-            num_cpus=2,
-            object_store_memory=200 * 1024**2,
-            include_dashboard=False,
-            log_to_driver=False,
-            ignore_reinit_error=True,
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=2,
+                object_store_memory=200 * 1024**2,
+                include_dashboard=False,
+                log_to_driver=False,
+                ignore_reinit_error=True,
+            )
+        except Exception:
+            ray.shutdown()
+            raise
 
-    started(start, ray.shutdown)
+    started(start)
     yield
     ray.shutdown()

@@ -22,6 +22,7 @@ from diet_ray.memory.manifest import Manifest
 from diet_ray.memory.publish import num_ids, read_verified
 from diet_ray.memory.slots import canonical, check_slots, slot_schema, to_columns
 from diet_ray.storage import Folder, table_from_parquet
+from diet_ray.training.loop import distilled_targets
 from diet_ray.training.recipe import Recipe
 
 _READ_ATTEMPTS = 5
@@ -149,7 +150,7 @@ class DistilledDataset:
         out."""
         share = self.recipe.residual_share if residual_share is None else residual_share
         soft_label = torch.from_numpy(self._column("_soft_label"))
-        return torch.sigmoid(soft_label) + share * torch.from_numpy(self._column("_residual"))
+        return distilled_targets(soft_label, torch.from_numpy(self._column("_residual")), share)
 
     def to_torch(self, residual_share: float | None = None) -> SlotDataset:
         """For `torch.utils.data.DataLoader`."""

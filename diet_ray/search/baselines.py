@@ -47,6 +47,7 @@ from diet_ray.search.sampling import random_positions, take_rows
 from diet_ray.search.size import model_size
 from diet_ray.search.statistics import Array
 from diet_ray.search.workers import WorkersConfig, run_tasks
+from diet_ray.training.loop import distilled_targets
 from diet_ray.training.recipe import Recipe
 
 Name = Literal[
@@ -123,8 +124,8 @@ def soft(
 
     `residual_share` of the way on to the observed labels, as in a recipe.
     """
-    probability = torch.sigmoid(proxy(batch))
-    target = probability + residual_share * (batch.label - probability)
+    logit = proxy(batch)
+    target = distilled_targets(logit, batch.label - torch.sigmoid(logit), residual_share)
     return TrainingRows(batch, target, torch.ones_like(batch.label))
 
 

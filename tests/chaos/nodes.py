@@ -12,7 +12,7 @@ from tests.clusters import start_cluster
 Victim = Literal["scorer", "memory", "worker node", "driver", "all"]
 VICTIMS: tuple[Victim, ...] = ("scorer", "memory", "worker node", "driver", "all")
 STORE_BYTES = 100 * 1024**2
-_WORKER_NODE = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
+_NODE = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
 _TITLES = {"scorer": "ray::MapWorker", "memory": "ray::MemoryActor"}
 # A dead node is known to be dead after three seconds.
 _HEALTH_CHECK = {"health_check_period_ms": 500, "health_check_failure_threshold": 6}
@@ -23,16 +23,11 @@ class Nodes:
 
     def __init__(self) -> None:
         self._cluster: Cluster | None = None
-        self._num_uses = 0
 
     def address(self) -> str:
         if self._cluster is None:
             self._cluster = start_cluster(
-                _WORKER_NODE,
-                num_cpus=1,
-                object_store_memory=STORE_BYTES,
-                include_dashboard=False,
-                _system_config=_HEALTH_CHECK,
+                _NODE, **_NODE, include_dashboard=False, _system_config=_HEALTH_CHECK
             )
             (self._worker,) = self._cluster.worker_nodes
         return str(self._cluster.address)
@@ -45,7 +40,7 @@ class Nodes:
             for pid in descendants(self._raylet(self._worker)):
                 kill(pid)
             self._cluster.remove_node(self._worker, allow_graceful=False)
-            self._worker = self._cluster.add_node(**_WORKER_NODE)
+            self._worker = self._cluster.add_node(**_NODE)
             return True
         if victim == "all":
             for node in (self._cluster.head_node, self._worker):

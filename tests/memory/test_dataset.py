@@ -269,7 +269,7 @@ def test_the_first_publication_is_there_only_when_complete(tmp_path: Path, put: 
 def test_readers_never_see_a_mix(tmp_path: Path, put: Publish) -> None:
     put(10)
     ended = threading.Event()
-    loads = threading.Semaphore(0)
+    loaded = threading.Event()
     errors: list[BaseException] = []
 
     def read(sizes: list[int]) -> None:
@@ -278,7 +278,7 @@ def test_readers_never_see_a_mix(tmp_path: Path, put: Publish) -> None:
                 dataset = DistilledDataset.load(tmp_path / "set")
                 assert dataset.slots.equals(shipped(dataset.num_slots))
                 sizes.append(dataset.num_slots)
-                loads.release()
+                loaded.set()
             except BaseException as e:
                 errors.append(e)
                 return
@@ -288,9 +288,10 @@ def test_readers_never_see_a_mix(tmp_path: Path, put: Publish) -> None:
     for reader in readers:
         reader.start()
     for n in range(11, 25):
+        loaded.clear()
         put(n)
         # A reader that is overtaken again and again gives up.
-        loads.acquire(timeout=60)
+        assert loaded.wait(timeout=60), errors
     ended.set()
     for reader in readers:
         reader.join()

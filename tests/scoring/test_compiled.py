@@ -122,6 +122,4 @@ def test_a_log_is_scored_by_a_compiled_program(tmp_path: Path):
     plain, compiled = found
     assert list(plain) == list(compiled)
     for name in few.scores:
-        assert compiled[name].to_numpy() == pytest.approx(
-            plain[name].to_numpy(), rel=1e-4, abs=1e-5
-        )
+        assert compiled[name].to_numpy() == pytest.approx(plain[name].to_numpy(), rel=1e-4)
